@@ -1,0 +1,15 @@
+"""What the world looks like: validated market data, features of the past, and measures of a result."""
+
+from market.errors import ActionError, DataError, InputError, SettingError
+from market.market import Market
+from market.sources import SOURCES, load_market
+
+__all__ = [
+    "SOURCES",
+    "ActionError",
+    "DataError",
+    "InputError",
+    "Market",
+    "SettingError",
+    "load_market",
+]
