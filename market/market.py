@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,7 +137,7 @@ class Market:
         if cash_rate is not None:
             if CASH in assets:
                 raise DataError(
-                    f"{name}: column 'cash' clashes with the cash that cash_rate={cash_rate!r} adds;"
+                    f"{name}: column 'cash' clashes with the cash of cash_rate={cash_rate!r};"
                     " rename it, or pass cash_rate=None"
                 )
             earned = accrued_cash(dates, cash_rate)
@@ -216,12 +217,11 @@ class Market:
 
         """
         cuts = [0, *(self.index(end) + 1 for end in ends), self.n_periods]
-        for position, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        for position, (start, stop) in enumerate(itertools.pairwise(cuts)):
             if start >= stop:
                 raise DataError(f"{self.name}: part {position + 1} of split {ends} holds no period")
         return tuple(
-            self._rows(max(0, start - history), stop)
-            for start, stop in zip(cuts, cuts[1:], strict=False)
+            self._rows(max(0, start - history), stop) for start, stop in itertools.pairwise(cuts)
         )
 
     def fingerprint(self) -> str:
@@ -244,7 +244,7 @@ class Market:
 
 
 def simple_returns(prices: np.ndarray) -> np.ndarray:
-    """returns[t] = prices[t] / prices[t-1] - 1, shape (T, N); 0 at t = 0 and where a price is nan."""
+    """prices[t] / prices[t-1] - 1, shape (T, N); 0 at t = 0 and where a price is nan."""
     returns = np.zeros_like(prices)
     returns[1:] = prices[1:] / prices[:-1] - 1.0
     return np.where(np.isfinite(returns), returns, 0.0)
@@ -281,7 +281,9 @@ def _checked_dates(index: pd.Index, name: str) -> pd.DatetimeIndex:
     if len(index) < 2:
         raise DataError(f"{name}: needs at least 2 dates, got {len(index)}")
     if index.tz is not None:
-        raise DataError(f"{name}: dates carry the time zone {index.tz}; convert them to plain dates")
+        raise DataError(
+            f"{name}: dates carry the time zone {index.tz}; convert them to plain dates"
+        )
     if index.hasnans:
         row = int(np.flatnonzero(index.isna())[0])
         raise DataError(f"{name}: row {row}: the date is missing")
@@ -297,7 +299,9 @@ def _checked_dates(index: pd.Index, name: str) -> pd.DatetimeIndex:
 def _numeric(frame: pd.DataFrame, name: str) -> np.ndarray:
     for column in frame.columns:
         if not pd.api.types.is_numeric_dtype(frame[column]):
-            raise DataError(f"{name}: column '{column}' must hold numbers, got {frame[column].dtype}")
+            raise DataError(
+                f"{name}: column '{column}' must hold numbers, got {frame[column].dtype}"
+            )
     return frame.to_numpy(np.float64)
 
 

@@ -1,0 +1,163 @@
+"""`PortfolioEnv`: one portfolio as a Gymnasium environment, a thin shell over `envs.rules`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+
+from envs.actions import ActionMap
+from envs.costs import Cost
+from envs.rules import GameState, Outcome, Rules, check_options, finished
+from market import Market, SettingError
+
+
+class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
+    """Allocate a portfolio over a market's assets, one decision a period.
+
+    Observation: Dict(features (L, N, F), context (L, G) where there is any, weights (N,)), float32:
+        the last L rows of the market's features and the drifted weights. With `compact`,
+        Dict(time (), weights (N,)): the window's end row instead of its copy.
+    Action: target weights on the simplex, scores, or a choice from a finite set: `actions`.
+    Reward: `reward`, by default the log return after costs.
+    Episode: starts all in cash (equal weights where there is none) unless `reset` says otherwise;
+        `terminated` on ruin, `truncated` at the end of the data or after `episode_length` steps.
+    Info: date, value (start 1), weights (drifted); after a step also target, mu, cost, turnover,
+        portfolio_return, reward_terms, and the limits that were binding.
+
+    Args:
+        market: A `Market`, or the name of a bundled universe.
+        lookback: L, rows of the window.
+        reward: An expression such as "log_return - 0.1 * turnover", a Reward, or a callable.
+        cost: A cost, or None for free trading.
+        constraints: Limits on weights and risk.
+        actions: "simplex", "project", "scores", "softmax", "lattice", or an ActionMap.
+        decision_lag: Days by which the features seen are older than the trade.
+        fill: "close" or "next_open".
+        episode_length: Steps, or None for all the data.
+        random_start: Start each episode on a random row.
+        compact: Observe the window's row number instead of the window.
+        ruin: Fraction of the starting value at which the episode terminates.
+        render_mode: "ansi" or None.
+
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 10}
+
+    def __init__(
+        self,
+        market: Market | str,
+        lookback: int = 60,
+        reward: Any = "log_return",
+        cost: Cost | None = None,
+        constraints: Sequence[Any] = (),
+        actions: str | ActionMap = "simplex",
+        decision_lag: int = 0,
+        fill: str = "close",
+        episode_length: int | None = None,
+        random_start: bool = False,
+        compact: bool = False,
+        ruin: float = 0.0,
+        render_mode: str | None = None,
+    ) -> None:
+        self.rules = Rules(
+            market,
+            lookback=lookback,
+            reward=reward,
+            cost=cost,
+            constraints=constraints,
+            actions=actions,
+            decision_lag=decision_lag,
+            fill=fill,
+            episode_length=episode_length,
+            random_start=random_start,
+            ruin=ruin,
+        )
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise SettingError(
+                f"render_mode must be one of {self.metadata['render_modes']}, got {render_mode!r}"
+            )
+        self.render_mode = render_mode
+        self.compact = compact
+        self.market = self.rules.market
+        spaces = self.rules.compact_spaces() if compact else self.rules.observation_spaces()
+        self.observation_space = gymnasium.spaces.Dict(spaces)
+        self.action_space = self.rules.actions.space(self.market)
+        self._dates = list(self.market.dates)
+        self._state: GameState | None = None
+        self._playing = False
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Start an episode; options: "weights" held at first, "start" (date or row)."""
+        super().reset(seed=seed)
+        options = options or {}
+        check_options(options)
+        row = self.rules.start_row(options.get("start"), self.np_random)
+        self._state = self.rules.initial(row, self.rules.start_weights(options.get("weights")))
+        self._playing = True
+        return self._observation(self._state), self._info(self._state)
+
+    def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Trade to the action's target, pay, and hold for one period.
+
+        Raises:
+            ActionError: If the action is malformed, or no episode is under way; nothing changes.
+
+        """
+        if self._state is None or not self._playing:
+            raise finished()
+        state, outcome = self.rules.advance(self._state, action)
+        self._state = state
+        terminated, truncated = bool(outcome.terminated), bool(outcome.truncated)
+        self._playing = not (terminated or truncated)
+        info = self._info(state, outcome)
+        return self._observation(state), float(outcome.reward), terminated, truncated, info
+
+    def render(self) -> str | None:  # type: ignore[override]  # "ansi" renders text
+        """Date, value and weights as one line of text, in render mode "ansi"."""
+        if self.render_mode != "ansi" or self._state is None:
+            return None
+        portfolio = self._state.portfolio
+        held = zip(self.market.assets, portfolio.weights, strict=True)
+        weights = "  ".join(f"{asset} {100 * weight:5.1f} %" for asset, weight in held)
+        return f"{self._dates[self._state.t]:%Y-%m-%d}  value {portfolio.value:.4f}  {weights}"
+
+    def _observation(self, state: GameState) -> dict[str, np.ndarray]:
+        weights = state.portfolio.weights.astype(np.float32)
+        stop = state.t + 1 - self.rules.decision_lag
+        if self.compact:
+            return {"time": np.array(stop - 1), "weights": weights}
+        window = slice(stop - self.rules.lookback, stop)
+        if not self.market.context_names:
+            return {"features": self.market.features[window].copy(), "weights": weights}
+        return {
+            "features": self.market.features[window].copy(),
+            "context": self.market.context[window].copy(),
+            "weights": weights,
+        }
+
+    def _info(self, state: GameState, outcome: Outcome | None = None) -> dict[str, Any]:
+        portfolio = state.portfolio
+        info = {
+            "date": self._dates[state.t],
+            "value": float(portfolio.value),
+            "weights": portfolio.weights,
+        }
+        if outcome is None:
+            return info
+        made = outcome.transition
+        info |= {
+            "target": made.target,
+            "mu": float(made.mu),
+            "cost": float(made.cost),
+            "turnover": float(made.turnover),
+            "portfolio_return": float(made.portfolio_return),
+            "reward_terms": outcome.terms,
+        }
+        if outcome.binding:
+            info |= {"binding": outcome.binding, "unmet": bool(outcome.unmet)}
+        return info

@@ -1,0 +1,270 @@
+"""The game both environments play: when decisions fall, what they see, and what one step does.
+
+    row      0 ...... first .......... t ............ end
+             |<- window ->|     decision at t:
+                                sees features up to row t - decision_lag,
+                                trades at the close of t (fill="next_open": at the open of t+1),
+                                earns returns[t+1]
+    truncated when t reaches `end`: the last row, or episode_length steps after the start.
+    terminated when value falls to `ruin` times the starting value.
+
+`advance` is a pure function of the game's state over any leading batch shape; the environments add
+only Gymnasium's calling conventions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.actions import ActionMap, Discretisation, make_actions
+from envs.constraints import ConstraintSet
+from envs.costs import Cost, ProportionalCost
+from envs.rewards import Reward, make_reward
+from envs.simulator import Row, State, Transition, drift, step
+from market import ActionError, DataError, Market, SettingError, load_market
+
+FILLS = ("close", "next_open")
+
+
+class GameState(NamedTuple):
+    """Everything an episode's future depends on, but for the random generator."""
+
+    t: Any  # int or (*B,) int64: row of the next decision
+    end: Any  # int or (*B,): row at which the episode is truncated
+    portfolio: State
+    memory: dict[str, np.ndarray]  # of the reward
+    limits: dict[str, np.ndarray]  # of the constraints
+
+
+class Outcome(NamedTuple):
+    """What one step gave."""
+
+    transition: Transition
+    reward: np.ndarray  # (*B,)
+    terms: dict[str, np.ndarray]  # (*B,) each; they add up to the reward
+    terminated: np.ndarray  # (*B,) bool
+    truncated: np.ndarray  # (*B,) bool
+    binding: dict[str, np.ndarray]  # (*B,) bool per constraint
+    unmet: np.ndarray | bool  # (*B,) bool: a limit could not be met
+
+
+class Rules:
+    """A market with settings, checked and compiled into arrays.
+
+    Args:
+        market: A `Market`, or the name of a bundled universe.
+        lookback: L, rows in a window, >= 1.
+        reward, cost, constraints, actions: See `envs.rewards`, `envs.costs`, `envs.constraints`,
+            `envs.actions`.
+        decision_lag: Days by which observed features are older than the trade.
+        fill: "close", or "next_open" where the market has opens.
+        episode_length: Steps of an episode; None: to the end of the data.
+        random_start: Whether episodes start on a random row that leaves a full episode.
+        ruin: Fraction of the starting value at which the episode terminates.
+
+    """
+
+    def __init__(
+        self,
+        market: Market | str,
+        *,
+        lookback: int,
+        reward: Any,
+        cost: Cost | None,
+        constraints: Sequence[Any],
+        actions: str | ActionMap,
+        decision_lag: int,
+        fill: str,
+        episode_length: int | None,
+        random_start: bool,
+        ruin: float,
+    ) -> None:
+        self.market = load_market(market) if isinstance(market, str) else market
+        self.lookback, self.decision_lag = lookback, decision_lag
+        self.episode_length, self.random_start, self.ruin = episode_length, random_start, ruin
+        self.fill = fill
+        self._check()
+        self.reward: Reward = make_reward(reward).bind(self.market)
+        self.cost = (cost if cost is not None else ProportionalCost(0.0)).bind(self.market)
+        self.constraints = ConstraintSet.build(tuple(constraints), self.market)
+        self.actions = make_actions(actions).bind(self.market)
+        self.returns = self.market.returns
+        self.relatives = 1.0 + self.returns
+        self.risk_free = self.market.risk_free
+        self.all_tradable = bool(self.market.tradable.all())
+        self._overnight, self._intraday = self._split_returns()
+
+    @property
+    def first(self) -> int:
+        """Row of the earliest decision: a full window lies behind it."""
+        return self.lookback - 1 + self.decision_lag
+
+    @property
+    def last(self) -> int:
+        """The last row; the last decision is one before it."""
+        return self.market.n_periods - 1
+
+    @property
+    def last_start(self) -> int:
+        """The latest row an episode may start from: a full episode where a length is set."""
+        return self.last - (self.episode_length or 1)
+
+    def observation_spaces(self) -> dict[str, spaces.Space]:
+        """The parts of a window observation; context only where the market has any."""
+        n_assets, unbounded = self.market.n_assets, (-np.inf, np.inf)
+        shape = (self.lookback, n_assets, len(self.market.feature_names))
+        parts: dict[str, spaces.Space] = {"features": spaces.Box(*unbounded, shape, np.float32)}
+        if self.market.context_names:
+            shape = (self.lookback, len(self.market.context_names))
+            parts["context"] = spaces.Box(*unbounded, shape, np.float32)
+        return parts | {"weights": spaces.Box(0.0, 1.0, (n_assets,), np.float32)}
+
+    def compact_spaces(self) -> dict[str, spaces.Space]:
+        """The parts of a compact observation: the window's end row instead of its copy."""
+        weights = spaces.Box(0.0, 1.0, (self.market.n_assets,), np.float32)
+        return {"time": spaces.Box(0, self.last, (), np.int64), "weights": weights}
+
+    def start_weights(self, weights: Any = None) -> np.ndarray:
+        """Holdings before the first decision, (N,): as given, else all cash, else equal."""
+        n_assets = self.market.n_assets
+        if weights is None:
+            return np.eye(n_assets)[-1] if self.market.has_cash else np.full(n_assets, 1 / n_assets)
+        given = np.array(weights, np.float64)
+        if given.shape != (n_assets,) or not (given >= 0).all() or abs(given.sum() - 1) > 1e-6:
+            raise SettingError(
+                f"start weights must be {n_assets} numbers >= 0 that sum to 1, got {weights}"
+            )
+        return given / given.sum()
+
+    def idle_action(self) -> Any:
+        """A well-formed action for rows whose action is ignored."""
+        discrete = isinstance(self.actions, Discretisation)
+        return 0 if discrete else self.start_weights()
+
+    def start_row(self, start: Any, rng: np.random.Generator) -> int:
+        """Row of the first decision: of a date or row given, random, or the earliest."""
+        if start is not None:
+            row = int(start) if isinstance(start, (int, np.integer)) else self.market.index(start)
+            if not self.first <= row <= self.last - 1:
+                dates = self.market.dates
+                raise SettingError(
+                    f"start {start!r} must be between {dates[self.first]:%Y-%m-%d} (a window of "
+                    f"{self.lookback} rows behind it) and {dates[self.last - 1]:%Y-%m-%d}"
+                )
+            return row
+        if self.random_start:
+            return int(rng.integers(self.first, self.last_start + 1))
+        return self.first
+
+    def end_row(self, start: Any) -> Any:
+        """Row at which an episode from `start` is truncated."""
+        if self.episode_length is None:
+            return np.full_like(start, self.last) if isinstance(start, np.ndarray) else self.last
+        return np.minimum(start + self.episode_length, self.last)
+
+    def initial(self, start: Any, weights: np.ndarray) -> GameState:
+        """The state before the first decision at row `start`, with holdings `weights` (*B, N)."""
+        shape = weights.shape[:-1]
+        portfolio = State(weights, np.ones(shape), np.ones(shape))
+        limits = self.constraints.initial(shape) if self.constraints else {}
+        return GameState(start, self.end_row(start), portfolio, self.reward.initial(shape), limits)
+
+    def advance(self, state: GameState, action: Any) -> tuple[GameState, Outcome]:
+        """Play one decision: action to target, limits, trade, cost, return, reward.
+
+        Raises:
+            ActionError: If the action is malformed; the state is untouched.
+
+        """
+        t = state.t
+        portfolio, growth = state.portfolio, None
+        if self._overnight is not None:
+            portfolio, growth = drift(portfolio, self._overnight[t + 1])
+        held = portfolio.weights
+        target = self.actions.target(action, held)
+        limits, binding, unmet = state.limits, {}, False
+        if not self.all_tradable:
+            target = self._tradable_only(target, t)
+        if self.constraints:
+            drawdown = 1.0 - portfolio.value / portfolio.peak
+            target, limits, binding, unmet = self.constraints.apply(
+                target, held, t, state.limits, drawdown, portfolio.value
+            )
+        t_next = t + 1
+        truncated = t_next >= state.end
+        row = Row(self.returns[t_next], self.relatives[t_next], self.risk_free[t_next], truncated)
+        if self._intraday is not None:
+            row = row._replace(
+                returns=self._intraday[t_next] - 1.0, relatives=self._intraday[t_next]
+            )
+        portfolio, transition = step(portfolio, target, row, self.cost)
+        if growth is not None:
+            total = growth * (1.0 + transition.portfolio_return) - 1.0
+            transition = transition._replace(
+                portfolio_return=total, weights=state.portfolio.weights
+            )
+        terms, memory = self.reward.terms(transition, state.memory)
+        reward = sum(terms.values())
+        terminated = portfolio.value <= self.ruin
+        following = GameState(t_next, state.end, portfolio, memory, limits)
+        outcome = Outcome(transition, reward, terms, terminated, truncated, binding, unmet)
+        return following, outcome
+
+    def _tradable_only(self, target: np.ndarray, t: Any) -> np.ndarray:
+        """Move what is asked of assets that cannot be held to cash, else to the other assets."""
+        tradable = self.market.tradable[t]
+        kept = np.where(tradable, target, 0.0)
+        lost = 1.0 - kept.sum(-1)
+        if self.market.has_cash:
+            kept[..., -1] += lost
+            return kept
+        total = kept.sum(-1, keepdims=True)
+        equal = tradable / tradable.sum(-1, keepdims=True)
+        return np.where(total > 0.0, kept / np.where(total > 0.0, total, 1.0), equal)
+
+    def _split_returns(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Overnight and intraday relatives, (T, N) each, where trades fill at the next open."""
+        if self.fill == "close":
+            return None, None
+        market = self.market
+        if market.opens is None:
+            raise SettingError(f"fill='next_open' needs opens, and {market.name} has none")
+        overnight = np.ones_like(market.prices)
+        overnight[1:] = market.opens[1:] / market.prices[:-1]
+        known = np.isfinite(overnight)
+        overnight = np.where(known, overnight, 1.0)
+        return overnight, self.relatives / overnight
+
+    def _check(self) -> None:
+        if self.lookback < 1:
+            raise SettingError(f"lookback must be >= 1, got {self.lookback}")
+        if self.decision_lag < 0:
+            raise SettingError(f"decision_lag must be >= 0, got {self.decision_lag}")
+        if self.fill not in FILLS:
+            raise SettingError(f"fill must be one of {FILLS}, got {self.fill!r}")
+        if not 0.0 <= self.ruin < 1.0:
+            raise SettingError(f"ruin must be in [0, 1), got {self.ruin}")
+        if self.episode_length is not None and self.episode_length < 1:
+            raise SettingError(f"episode_length must be >= 1, got {self.episode_length}")
+        needed = self.first + 1 + (self.episode_length or 1 if self.random_start else 1)
+        if self.market.n_periods < needed:
+            raise DataError(
+                f"{self.market.name}: lookback {self.lookback} with decision_lag "
+                f"{self.decision_lag} and the episode need {needed} periods, got {self.market.n_periods}"
+            )
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Refuse options of `reset` other than those there are."""
+    for key in options:
+        if key not in ("weights", "start"):
+            raise SettingError(f"reset: unknown option {key!r}; choose from weights, start")
+
+
+def finished() -> ActionError:
+    """The error for a step that no episode is waiting for."""
+    return ActionError("step called before reset or after the episode ended; call reset first")

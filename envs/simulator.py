@@ -1,0 +1,129 @@
+"""One period of a portfolio: trade at the close, pay the costs, earn the next return.
+
+    close of t                                         close of t+1
+    weights --trade, cost--> target --market moves--> drifted weights
+    value   -------------->  mu * value ------------> mu * value * (1 + target . returns)
+
+`mu` is the fraction of value left after trading: mu = 1 - C(mu * target - weights), solved exactly
+(self-financing: what is sold pays for what is bought and for the costs). Source: Györfi & Vajda,
+Growth optimal investment with transaction costs (2008).
+
+`step` is pure, takes any leading batch shape *B and numpy arrays or torch tensors alike; through
+torch it is differentiable. Environments, back-test and the differentiable agent all call it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+import array_api_compat
+import numpy as np
+
+Array = Any  # numpy.ndarray or torch.Tensor, float64
+
+
+class State(NamedTuple):
+    """What is held before a trade."""
+
+    weights: Array  # (*B, N) fractions of value, drifted since the last trade
+    value: Array  # (*B,)
+    peak: Array  # (*B,) highest value so far, the start included
+
+
+class Row(NamedTuple):
+    """What the market does from one decision to the next, and what trading there costs."""
+
+    returns: Array  # (*B, N) simple returns earned after the trade
+    relatives: Array  # (*B, N) 1 + returns
+    risk_free: Array  # (*B,)
+    last: Array  # (*B,) bool: the episode ends with this period
+    liquidity: Any = None  # what the cost model reads of the market, e.g. volume and volatility
+
+
+class Transition(NamedTuple):
+    """One period: what was held, asked, paid and earned."""
+
+    weights: Array  # (*B, N) held before the trade
+    target: Array  # (*B, N) held after the trade
+    mu: Array  # (*B,) fraction of value left after costs
+    cost: Array  # (*B,) 1 - mu
+    turnover: Array  # (*B,) half the L1 norm of risky trades
+    returns: Array  # (*B, N)
+    portfolio_return: Array  # (*B,) mu * (1 + target . returns) - 1
+    risk_free: Array  # (*B,)
+    value: Array  # (*B,) after the period
+    drawdown: Array  # (*B,) positive fraction below the running maximum
+    drifted: Array  # (*B, N) weights after the period
+    last: Array  # (*B,) bool
+
+
+class CostModel(Protocol):
+    """What `step` needs of a cost: see `envs.costs`."""
+
+    n_risky: int
+
+    def solve(self, weights: Array, target: Array, value: Array, liquidity: Any) -> Array:
+        """Return mu, shape (*B,)."""
+
+
+def namespace(array: Array) -> Any:
+    """The array's library, numpy without a detour: a lookup costs as much as a small operation."""
+    return np if type(array) is np.ndarray else array_api_compat.array_namespace(array)
+
+
+def step(state: State, target: Array, row: Row, cost: CostModel) -> tuple[State, Transition]:
+    """Trade to `target`, pay, and hold it for one period.
+
+    value_next = value * mu * (1 + target . returns)
+
+    Args:
+        state: Holdings before the trade.
+        target: Weights to hold, non-negative, summing to 1, shape (*B, N).
+        row: The market's move and what trading costs depend on.
+        cost: Gives mu.
+
+    Returns:
+        The next state, and the transition with everything that happened. A portfolio that loses all
+        keeps value 0 and its target as weights.
+
+    """
+    xp = namespace(target)
+    mu = cost.solve(state.weights, target, state.value, row.liquidity)
+    trades = mu[..., None] * target - state.weights
+    turnover = 0.5 * xp.sum(xp.abs(trades[..., : cost.n_risky]), axis=-1)
+    holdings = target * row.relatives
+    gross = xp.sum(holdings, axis=-1)
+    if xp.all(gross > 0.0):
+        drifted = holdings / gross[..., None]
+    else:
+        alive = (gross > 0.0)[..., None]
+        drifted = xp.where(alive, holdings / xp.where(alive, gross[..., None], 1.0), target)
+    growth = mu * gross
+    value = state.value * growth
+    peak = xp.maximum(state.peak, value)
+    transition = Transition(
+        weights=state.weights,
+        target=target,
+        mu=mu,
+        cost=1.0 - mu,
+        turnover=turnover,
+        returns=row.returns,
+        portfolio_return=growth - 1.0,
+        risk_free=row.risk_free,
+        value=value,
+        drawdown=1.0 - value / peak,
+        drifted=drifted,
+        last=row.last,
+    )
+    return State(drifted, value, peak), transition
+
+
+def drift(state: State, relatives: Array) -> tuple[State, Array]:
+    """Hold without trading while prices move by `relatives` (*B, N); also the growth (*B,)."""
+    xp = namespace(relatives)
+    holdings = state.weights * relatives
+    gross = xp.sum(holdings, axis=-1)
+    safe = xp.where(gross > 0.0, gross, 1.0)[..., None]
+    weights = xp.where((gross > 0.0)[..., None], holdings / safe, state.weights)
+    value = state.value * gross
+    return State(weights, value, xp.maximum(state.peak, value)), gross
