@@ -1,0 +1,1 @@
+"""What did we find? Runs, back-tests, statistics, comparison tables and reports."""
