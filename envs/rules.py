@@ -254,7 +254,8 @@ class Rules:
         if self.market.n_periods < needed:
             raise DataError(
                 f"{self.market.name}: lookback {self.lookback} with decision_lag "
-                f"{self.decision_lag} and the episode need {needed} periods, got {self.market.n_periods}"
+                f"{self.decision_lag} and the episode need {needed} "
+                f"periods, got {self.market.n_periods}"
             )
 
 

@@ -1,0 +1,125 @@
+"""What every allocator is: something that is fitted on the past and turns history into weights.
+
+An agent is built from settings, `fit` on a training market (a validation market may pick the best
+state), asked with `act`, and stored with `save` and `load`. It is handed only rows up to the day of
+its decision, so it cannot look ahead.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from envs import PortfolioEnv
+from envs.costs import Cost, ProportionalCost
+from market import Market
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The rules an agent trains and is judged under; the fields are those of `PortfolioEnv`."""
+
+    cost: Cost | None = ProportionalCost(0.001)  # noqa: RUF009  # frozen
+    reward: Any = "log_return"
+    constraints: tuple[Any, ...] = ()
+    decision_lag: int = 0
+    fill: str = "close"
+
+    def env(self, market: Market, **settings: Any) -> PortfolioEnv:
+        """An environment of this task over a market."""
+        rules = {key: getattr(self, key) for key in self.__dataclass_fields__}
+        return PortfolioEnv(market, **(rules | settings))
+
+
+class Monitor:
+    """Where training reports to; this one drops everything. Experiments write it to files."""
+
+    folder: Path | None = None  # for TensorBoard files of the training library
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """Scalars of one moment, named `train/..`, `eval/..` or `time/..`."""
+
+    def progress(self, done: float) -> None:
+        """The fraction of the work that is done, in [0, 1]."""
+
+
+class Agent(ABC):
+    """An allocator.
+
+    Attributes:
+        lookback: Rows of history `act` needs; the first decision is at row `lookback - 1`.
+        hindsight: True where the agent was shown the future on purpose; never ranked.
+
+    """
+
+    lookback: int = 1
+    hindsight: ClassVar[bool] = False
+
+    def fit(
+        self,
+        train: Market,
+        valid: Market | None = None,
+        *,
+        task: Task | None = None,
+        seed: int = 0,
+        monitor: Monitor | None = None,
+    ) -> Self:
+        """Learn from `train`; choose among states of learning by `valid`. Rules need no learning.
+
+        Args:
+            train: The past to learn from.
+            valid: Later data for early stopping and for picking the best state, or None.
+            task: Costs, reward and limits; the default charges 0.1 % of what is traded.
+            seed: Of all randomness.
+            monitor: Told of progress and learning curves.
+
+        Returns:
+            The agent itself.
+
+        """
+        return self
+
+    @abstractmethod
+    def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
+        """Target weights.
+
+        Args:
+            history: All that is known at the decision, at least `lookback` rows.
+            weights: What is held, drifted, shape (N,).
+
+        Returns:
+            Weights to hold next, non-negative, summing to 1, shape (N,).
+
+        """
+
+    def save(self, folder: Path) -> None:
+        """Write what `load` needs into an existing folder, as JSON and tensors, never pickles."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be saved")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Rebuild a saved agent without running code from the folder."""
+        raise NotImplementedError(f"{cls.__name__} cannot be loaded")
+
+
+class Constant(Agent):
+    """The same target weights on every day.
+
+    Args:
+        weights: (N,) in the market's order, or by asset name (others get none).
+
+    """
+
+    def __init__(self, weights: Any) -> None:
+        self.weights = weights
+
+    def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
+        """The constant weights."""
+        if isinstance(self.weights, Mapping):
+            return np.array([float(self.weights.get(asset, 0.0)) for asset in history.assets])
+        return np.asarray(self.weights, np.float64)

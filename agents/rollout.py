@@ -1,0 +1,87 @@
+"""Play an agent through the environment, day by day, and keep what happened."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from agents.base import Agent, Task
+from market import Market, SettingError
+
+
+class Rollout(NamedTuple):
+    """n periods from a decision at `dates[0]` to the last return at `dates[n]`."""
+
+    dates: pd.DatetimeIndex  # (n + 1,) the first decision, then the end of each period
+    values: np.ndarray  # (n + 1,) portfolio value, 1 at the start
+    targets: np.ndarray  # (n, N) weights held over each period
+    held: np.ndarray  # (n, N) drifted weights at its end
+    returns: np.ndarray  # (n,) after costs
+    costs: np.ndarray  # (n,) fraction of value paid
+    turnover: np.ndarray  # (n,)
+    rewards: np.ndarray  # (n,)
+    risk_free: np.ndarray  # (n,)
+    binding: dict[str, np.ndarray]  # (n,) bool per constraint: it moved the target
+    unmet: np.ndarray  # (n,) bool: some limit could not be met
+
+
+def roll(
+    agent: Agent,
+    market: Market,
+    task: Task,
+    *,
+    start: Any = None,
+    end: Any = None,
+    weights: Any = None,
+) -> Rollout:
+    """Let the agent decide at every close from `start` to the day before `end`.
+
+    Args:
+        agent: Asked with `market.upto(t)` (older by the task's decision_lag) and drifted weights.
+        market: Data; rows after a decision's date are never shown.
+        task: Costs, reward and limits.
+        start: Date of the first decision; None: the first with `agent.lookback` rows behind it.
+        end: Date of the last return; None: the last of the data.
+        weights: Held before the first decision; None: all cash, or equal weights without cash.
+
+    Returns:
+        One entry a period: no day between start and end is dropped.
+
+    """
+    if end is not None:
+        market = market.upto(market.index(end))
+    env = task.env(market, lookback=agent.lookback, actions="simplex")
+    _, info = env.reset(options={"start": start, "weights": weights})
+    first = t = market.index(info["date"])
+    steps: list[dict[str, Any]] = []
+    over = False
+    while not over:
+        history = market.upto(t - task.decision_lag)
+        target = agent.act(history, info["weights"].copy())
+        try:
+            _, reward, terminated, truncated, info = env.step(target)
+        except ValueError as error:
+            name = type(agent).__name__
+            raise SettingError(f"{name} on {market.dates[t]:%Y-%m-%d}: {error}") from error
+        steps.append(info | {"reward": reward})
+        over, t = terminated or truncated, t + 1
+    collected = {key: np.array([step[key] for step in steps]) for key in _KEPT}
+    limits = steps[0].get("binding", {})
+    return Rollout(
+        dates=market.dates[first : t + 1],
+        values=np.concatenate([[1.0], collected["value"]]),
+        targets=collected["target"],
+        held=collected["weights"],
+        returns=collected["portfolio_return"],
+        costs=collected["cost"],
+        turnover=collected["turnover"],
+        rewards=collected["reward"],
+        risk_free=market.risk_free[first + 1 : t + 1],
+        binding={key: np.array([bool(step["binding"][key]) for step in steps]) for key in limits},
+        unmet=np.array([step.get("unmet", False) for step in steps]),
+    )
+
+
+_KEPT = ("value", "target", "weights", "portfolio_return", "cost", "turnover", "reward")
