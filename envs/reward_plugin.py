@@ -1,0 +1,223 @@
+"""A user's own reward: found by `module:Name` or `file.py:Name`, and checked at every step.
+
+A reward is a subclass of `Reward`, an instance of one, or a function of the transition that returns
+an array of shape (*B,). Whatever belongs to Python itself (`os:system`) is refused before it is
+imported. A file is run anew each time it is named.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from envs.reward_base import Memory, Reward
+from envs.simulator import Array, Transition, namespace
+from market import Market, SettingError
+from market.errors import InputError
+
+GREATEST_REWARD = 1e12  # what is beyond overflows when a learner squares it in float32
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class PlugIn(Reward):
+    """Somebody else's reward: its values are checked, its errors are reported under its name.
+
+    Args:
+        source: A Reward, or a function of the transition.
+        name: The term's name.
+        text: What it was built from.
+
+    """
+
+    source: Reward | Callable[[Transition], Array]
+    name: str
+    text: str = field(compare=False)
+
+    @classmethod
+    def wrap(
+        cls,
+        source: Any,
+        values: Sequence[Any] = (),
+        settings: Mapping[str, Any] | None = None,
+        reference: str = "",
+    ) -> PlugIn:
+        """Check that `source` can be a reward; a class is built with the settings given.
+
+        Raises:
+            SettingError: If it is neither a Reward nor a function of one argument.
+
+        """
+        settings = settings or {}
+        label = reference or getattr(source, "__name__", type(source).__name__).strip("<>")
+        given = ", ".join([*map(repr, values), *(f"{k}={v!r}" for k, v in settings.items())])
+        if isinstance(source, type):
+            if not issubclass(source, Reward) or inspect.isabstract(source):
+                raise SettingError(
+                    f"reward `{label}`: a class must subclass Reward and write __call__"
+                )
+            source = guarded(label, lambda: source(*values, **settings))
+        elif given:
+            raise SettingError(f"reward `{label}`: only a class takes settings, got ({given})")
+        elif not isinstance(source, Reward):
+            _check_function(label, source)
+        name = source.name if isinstance(source, Reward) else label.rpartition(":")[2]
+        text = f"{reference}({given})" if given else reference or name
+        return cls(source, name, text)
+
+    def initial(self, batch_shape: tuple[int, ...], xp: Any = np) -> Memory:
+        """The source's memory; each array must start with the batch shape."""
+        if not isinstance(self.source, Reward):
+            return {}
+        source = self.source
+        memory = guarded(self.name, lambda: source.initial(batch_shape, xp))
+        if not isinstance(memory, dict):
+            raise SettingError(
+                f"reward `{self.name}`: initial must return a dict, got {memory!r:.50}"
+            )
+        for key, array in memory.items():
+            shape = tuple(getattr(array, "shape", ()))
+            if not hasattr(array, "shape") or shape[: len(batch_shape)] != tuple(batch_shape):
+                raise SettingError(
+                    f"reward `{self.name}`: memory {key!r} must be an array of leading shape "
+                    f"{batch_shape}, got {array!r:.50}"
+                )
+        return memory
+
+    def bind(self, market: Market) -> Reward:
+        """The source bound."""
+        if not isinstance(self.source, Reward):
+            return self
+        source = self.source
+        bound = guarded(self.name, lambda: source.bind(market))
+        if not isinstance(bound, Reward):
+            raise SettingError(
+                f"reward `{self.name}`: bind must return a Reward, got {bound!r:.50}"
+            )
+        return PlugIn(bound, self.name, self.text)
+
+    def __call__(self, transition: Transition, memory: Memory) -> tuple[Array, Memory]:
+        """The source's reward, checked."""
+        source = self.source
+        if not isinstance(source, Reward):
+            values = guarded(self.name, lambda: source(transition))
+            return check_reward(values, self.name, transition.portfolio_return), memory
+        result = guarded(self.name, lambda: source(transition, memory))
+        if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
+            raise SettingError(
+                f"reward `{self.name}`: __call__ must return (reward, memory), got {result!r:.50}"
+            )
+        return check_reward(result[0], self.name, transition.portfolio_return), result[1]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def check_reward(values: Any, name: str, like: Array) -> Array:
+    """A reward's values as a float64 array, refused unless they are finite and one a portfolio.
+
+    Args:
+        values: What the reward returned.
+        name: The reward, for the message.
+        like: An array of the shape and library they must have, (*B,).
+
+    Raises:
+        SettingError: Naming the reward, the rule and the first value that breaks it, with its row.
+
+    """
+    xp, shape = namespace(like), tuple(like.shape)
+    kind = getattr(values if hasattr(values, "dtype") else np.asarray(values), "dtype", None)
+    if not any(word in str(kind) for word in ("float", "int", "bool")):
+        raise SettingError(f"reward `{name}` must return numbers, got {values!r:.50}")
+    array = xp.asarray(values, dtype=xp.float64)
+    if tuple(array.shape) != shape:
+        raise SettingError(
+            f"reward `{name}` must return shape {shape}, got shape {tuple(array.shape)}"
+        )
+    within = xp.abs(array) <= GREATEST_REWARD  # False for nan
+    if not bool(xp.all(within)):
+        row = tuple(int(i) for i in np.argwhere(~np.asarray(within))[0])
+        where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
+        raise SettingError(
+            f"reward `{name}` must be finite and within {GREATEST_REWARD:g}, "
+            f"got {float(array[row]):g}{where}"
+        )
+    return array
+
+
+def load_plugin(reference: str) -> Any:
+    """What `module:Name` or `file.py:Name` names.
+
+    Raises:
+        SettingError: If there is no such file, module or name, or if it is part of Python itself.
+
+    """
+    place, _, name = reference.rpartition(":")
+    if place.endswith(".py"):
+        module = _run_file(Path(place).expanduser(), reference)
+    else:
+        _refuse_own(place, reference)
+        module = guarded(reference, lambda: importlib.import_module(place))
+    if not hasattr(module, name):
+        raise SettingError(f"reward `{reference}`: {place} has no {name!r}")
+    return getattr(module, name)
+
+
+def guarded(name: str, call: Callable[[], Result]) -> Result:
+    """Run a user's code; whatever it raises becomes one line that names the reward."""
+    try:
+        return call()
+    except InputError:
+        raise
+    except Exception as error:  # any fault of code that is not ours
+        reason = " ".join(str(error).split())
+        raise SettingError(f"reward `{name}` raised {type(error).__name__}: {reason}") from error
+
+
+def _run_file(path: Path, reference: str) -> ModuleType:
+    if not path.is_file():
+        raise SettingError(f"reward `{reference}`: there is no file {path}")
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    spec = importlib.util.spec_from_file_location(f"allocgym_reward_{digest}", path)
+    if spec is None or spec.loader is None:
+        raise SettingError(f"reward `{reference}`: {path} is no Python file")
+    module, run = importlib.util.module_from_spec(spec), spec.loader.exec_module
+    sys.modules[module.__name__] = module  # dataclasses and pickle look their module up there
+    guarded(reference, lambda: run(module))
+    return module
+
+
+def _refuse_own(module: str, label: str) -> None:
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise SettingError(f"reward `{label}`: {module} is part of Python, no reward")
+
+
+def _check_function(label: str, source: Any) -> None:
+    """Refuse what is not a function of one argument, the transition."""
+    owner = source
+    while isinstance(owner, functools.partial):
+        owner = owner.func
+    if not callable(owner):
+        raise SettingError(
+            f"reward `{label}` must be an expression, a Reward or a function of the transition, "
+            f"got {source!r:.50}"
+        )
+    _refuse_own(getattr(owner, "__module__", None) or "", label)
+    try:
+        inspect.signature(source).bind(None)
+    except (TypeError, ValueError):
+        raise SettingError(
+            f"reward `{label}` must be a function of one argument, the transition"
+        ) from None
