@@ -1,5 +1,7 @@
 """The bundled universes, against their packages' own loaders and hand-computed bonds and bills."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +18,7 @@ def multi() -> Market:
 
 
 @pytest.mark.parametrize("name", list(UNIVERSES))
-def test_a_universe_loads_complete_with_cash_last(name):
+def test_a_universe_loads_complete_with_cash_last(name: str) -> None:
     market = load_market(name)
     assert market.assets[-1] == "cash"
     assert market.tradable.all()
@@ -27,7 +29,7 @@ def test_a_universe_loads_complete_with_cash_last(name):
     assert market.periods_per_year == 252
 
 
-def test_multi_asset_holds_the_assets_and_span_it_names(multi):
+def test_multi_asset_holds_the_assets_and_span_it_names(multi: Market) -> None:
     raw = multi_asset()
     assert raw.assets == ("sp500", "nasdaq", "treasury_10y", "gold", "cash")
     assert (raw.dates[0], raw.dates[-1]) == (pd.Timestamp("1999-01-04"), pd.Timestamp("2018-12-31"))
@@ -36,7 +38,7 @@ def test_multi_asset_holds_the_assets_and_span_it_names(multi):
     assert any("37 of 5031" in note for note in multi.notes)
 
 
-def test_index_prices_are_the_packages_own():
+def test_index_prices_are_the_packages_own() -> None:
     from arch.data import nasdaq, sp500
 
     raw = multi_asset()
@@ -50,7 +52,7 @@ def test_index_prices_are_the_packages_own():
     assert np.isnan(raw.volume[:, 2:]).all()
 
 
-def test_stocks_and_factors_are_the_packages_own():
+def test_stocks_and_factors_are_the_packages_own() -> None:
     from skfolio.datasets import load_factors_dataset, load_sp500_dataset
 
     for name, table in (("us_stocks", load_sp500_dataset()), ("factors", load_factors_dataset())):
@@ -60,7 +62,7 @@ def test_stocks_and_factors_are_the_packages_own():
     assert len(set(stock_sectors().values())) == 7
 
 
-def test_par_bond_return_against_cash_flows_one_by_one():
+def test_par_bond_return_against_cash_flows_one_by_one() -> None:
     dates = pd.DatetimeIndex(["2010-01-04", "2010-01-05", "2010-01-08"])
     index = par_bond_index(pd.Series([0.04, 0.035, 0.042], index=dates), years=10.0)
     expected = [1.0]
@@ -72,20 +74,20 @@ def test_par_bond_return_against_cash_flows_one_by_one():
     assert index.to_numpy() == pytest.approx(expected, rel=1e-13)
 
 
-def test_par_bond_at_an_unchanged_yield_earns_that_yield():
+def test_par_bond_at_an_unchanged_yield_earns_that_yield() -> None:
     dates = pd.date_range("2000-01-01", periods=1462, freq="D")
     index = par_bond_index(pd.Series(0.05, index=dates), years=10.0)
     assert index.iloc[-1] == pytest.approx(1.025**8, rel=3e-5)  # four years of 365.25 days
 
 
-def test_treasury_earned_what_ten_year_notes_earned():
+def test_treasury_earned_what_ten_year_notes_earned() -> None:
     index = par_bond_index(treasury_yields()["10y"], years=10.0)["2004-11-19":"2020-03-13"]
     returns = index.pct_change().dropna()
     assert 252 * returns.mean() == pytest.approx(0.051, abs=0.002)
     assert 252**0.5 * returns.std() == pytest.approx(0.075, abs=0.005)
 
 
-def test_cash_earns_the_bill_known_the_day_before():
+def test_cash_earns_the_bill_known_the_day_before() -> None:
     raw = multi_asset()
     bills = treasury_yields()["3m"]
     row = raw.index("2007-07-09")  # a Monday
@@ -96,7 +98,7 @@ def test_cash_earns_the_bill_known_the_day_before():
     assert effective_annual(pd.Series([0.05])).iloc[0] == pytest.approx(0.050625)
 
 
-def test_yields_are_never_from_the_future():
+def test_yields_are_never_from_the_future() -> None:
     raw = multi_asset()
     yields = treasury_yields()
     for date in ("2001-09-17", "2008-12-10", "2015-06-01"):
@@ -104,7 +106,7 @@ def test_yields_are_never_from_the_future():
         assert raw.context[raw.index(date), 0] == pytest.approx(known, rel=1e-6)
 
 
-def test_start_and_end_are_inclusive_and_features_keep_their_history(multi):
+def test_start_and_end_are_inclusive_and_features_keep_their_history(multi: Market) -> None:
     part = load_market("multi_asset", start="2005-01-01", end="2005-12-30")
     assert (part.dates[0], part.dates[-1]) == (
         pd.Timestamp("2005-01-03"),
@@ -116,7 +118,7 @@ def test_start_and_end_are_inclusive_and_features_keep_their_history(multi):
     assert part.returns[0].any()
 
 
-def test_assets_are_kept_in_the_order_asked_for_with_cash_last(multi):
+def test_assets_are_kept_in_the_order_asked_for_with_cash_last(multi: Market) -> None:
     part = load_market(assets=["cash", "gold", "sp500"])
     assert part.assets == ("gold", "sp500", "cash")
     np.testing.assert_array_equal(part.prices, multi.prices[:, [3, 0, 4]])
@@ -144,7 +146,9 @@ def test_assets_are_kept_in_the_order_asked_for_with_cash_last(multi):
         ({"features": ["rsj"]}, SettingError, ["rsj", "did you mean 'rsi'"]),
     ],
 )
-def test_mistakes_are_one_line_that_names_them(arguments, error, words):
+def test_mistakes_are_one_line_that_names_them(
+    arguments: dict[str, Any], error: type[ValueError], words: list[str]
+) -> None:
     with pytest.raises(error) as caught:
         load_market(**arguments)
     message = str(caught.value)
@@ -153,6 +157,6 @@ def test_mistakes_are_one_line_that_names_them(arguments, error, words):
         assert word in message
 
 
-def test_every_source_is_described():
+def test_every_source_is_described() -> None:
     for loader in SOURCES.values():
         assert loader.__doc__

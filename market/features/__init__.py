@@ -28,7 +28,7 @@ class Feature:
             is not known yet.
         shared: Whether it is one number for all assets, and so belongs to the context.
         neutral: What stands in for assets that are not listed, or not long enough.
-        needs: Panels of the market it reads, such as "volume"; an asset without them is neutral.
+        needs: Panels of the market it reads, such as "volume"; neutral where they are unknown.
 
     """
 
@@ -158,24 +158,23 @@ def _check_parameter(feature: str, key: str, value: Any, default: Any) -> None:
 
 
 def _asset_feature(market: Market, name: str, settings: dict[str, Any]) -> np.ndarray:
-    """One feature, (T, N): neutral where unlisted, nan only in the warm-up of the first listed."""
+    """One feature, (T, N): neutral where unknown, nan only in the warm-up of the first listed."""
     feature = FEATURES[name]
-    known = np.ones(market.n_assets, bool)
+    listed = np.isfinite(market.prices)
     for panel in feature.needs:
         if getattr(market, panel) is None:
             raise DataError(
                 f"{market.name}: feature '{name}' needs {panel}, which it does not have"
             )
-        known &= np.isfinite(getattr(market, panel)).any(axis=0)
+        listed = listed & np.isfinite(getattr(market, panel))
     values = np.array(feature.function(market, **settings), np.float64)
-    listed = np.isfinite(market.prices) & known
     finite = np.isfinite(values)
     broken = listed & ~finite & np.maximum.accumulate(finite & listed, axis=0)
-    if broken.any():
+    if broken.any() and not feature.needs:
         t, i = (int(x) for x in np.argwhere(broken)[0])
         raise DataError(
             f"{market.name}: feature '{canonical(name, settings)}' of '{market.assets[i]}' breaks "
             f"off on {market.dates[t]:%Y-%m-%d}: {values[t, i]}"
         )
-    warming = listed & ~finite & listed[0]
+    warming = listed & ~finite & listed[0] & ~broken
     return np.where(warming, np.nan, np.where(listed & finite, values, feature.neutral))

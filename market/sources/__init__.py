@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
@@ -115,10 +116,9 @@ def _stamp(key: str, date: Date | None) -> pd.Timestamp | None:
     """A date as given by a user; a number is a mistake here, not a row."""
     if date is None:
         return None
-    try:
-        stamp = pd.Timestamp(date)
-    except (ValueError, TypeError):
-        stamp = pd.NaT
-    if isinstance(date, (int, float)) or pd.isna(stamp):
-        raise SettingError(f"{key}: {date!r} is not a date; write it as 2015-12-31")
-    return stamp
+    if not isinstance(date, (int, float)):
+        with contextlib.suppress(ValueError, TypeError):
+            stamp = pd.Timestamp(date)
+            if not pd.isna(stamp):
+                return stamp
+    raise SettingError(f"{key}: {date!r} is not a date; write it as 2015-12-31")
