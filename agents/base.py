@@ -7,6 +7,7 @@ its decision, so it cannot look ahead.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from agents.settings import NoSettings, as_dict, build_settings
 from envs import PortfolioEnv
 from envs.costs import Cost, ProportionalCost
 from market import Market
@@ -52,13 +54,18 @@ class Agent(ABC):
     """An allocator.
 
     Attributes:
+        Settings: The frozen dataclass of what can be set; `Agent(**settings)` builds and checks it.
         lookback: Rows of history `act` needs; the first decision is at row `lookback - 1`.
         hindsight: True where the agent was shown the future on purpose; never ranked.
 
     """
 
+    Settings: ClassVar[type] = NoSettings
     lookback: int = 1
     hindsight: ClassVar[bool] = False
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = build_settings(self.Settings, settings, type(self).__name__)
 
     def fit(
         self,
@@ -98,13 +105,18 @@ class Agent(ABC):
         """
 
     def save(self, folder: Path) -> None:
-        """Write what `load` needs into an existing folder, as JSON and tensors, never pickles."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be saved")
+        """Write what `load` needs into an existing folder, as JSON and tensors, never pickles.
+
+        The default suits an agent that is nothing but its settings.
+        """
+        if not hasattr(self, "settings"):
+            raise NotImplementedError(f"{type(self).__name__} cannot be saved")
+        (folder / "settings.json").write_text(json.dumps(as_dict(self.settings), indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Rebuild a saved agent without running code from the folder."""
-        raise NotImplementedError(f"{cls.__name__} cannot be loaded")
+        return cls(**json.loads((folder / "settings.json").read_text()))
 
 
 class Constant(Agent):
