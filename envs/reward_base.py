@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from numbers import Integral, Real
 from typing import Any
@@ -61,7 +62,7 @@ class Reward(ABC):
     def __add__(self, other: Reward) -> Reward:
         if not isinstance(other, Reward):
             return NotImplemented
-        return WeightedSum((*self.weighted(), *other.weighted()))
+        return weighted_sum((*self.weighted(), *other.weighted()))
 
     def __radd__(self, other: float) -> Reward:
         return self if isinstance(other, Real) and other == 0 else NotImplemented  # for sum()
@@ -69,7 +70,7 @@ class Reward(ABC):
     def __mul__(self, weight: float) -> Reward:
         if not isinstance(weight, Real):
             return NotImplemented
-        return WeightedSum(tuple((float(weight) * own, part) for own, part in self.weighted()))
+        return weighted_sum((float(weight) * own, part) for own, part in self.weighted())
 
     __rmul__ = __mul__
 
@@ -92,7 +93,7 @@ class Reward(ABC):
 
 @dataclass(frozen=True)
 class WeightedSum(Reward):
-    """Rewards times weights; equal rewards are merged, each other one is a term of its own.
+    """Rewards times weights, each a term of its own.
 
     Terms are what each part contributes, weight included, so they add up to the reward. A second
     part of the same name is called `<name>_2`.
@@ -103,21 +104,14 @@ class WeightedSum(Reward):
     name = "sum"
 
     def __post_init__(self) -> None:
-        merged: list[tuple[float, Reward]] = []
-        for weight, reward in self.parts:
-            if not math.isfinite(weight):
-                raise SettingError(f"reward: weight of {reward} must be finite, got {weight}")
-            same = next((i for i, (_, other) in enumerate(merged) if other == reward), None)
-            if same is None:
-                merged.append((weight, reward))
-            else:
-                merged[same] = (merged[same][0] + weight, reward)
-        labels: list[str] = []
-        for _, reward in merged:
-            taken = sum(reward.name == other.name for _, other in merged[: len(labels)])
-            labels.append(f"{reward.name}_{taken + 1}" if taken else reward.name)
-        object.__setattr__(self, "parts", tuple(merged))
-        object.__setattr__(self, "plan", tuple(map(_planned, labels, merged)))
+        names = [reward.name for _, reward in self.parts]
+        plan = []
+        for i, (weight, reward) in enumerate(self.parts):
+            taken = names[:i].count(reward.name)
+            label = f"{reward.name}_{taken + 1}" if taken else reward.name
+            keys = tuple((key, f"{label}.{key}") for key in reward.initial(()))
+            plan.append((label, weight, reward, keys))
+        object.__setattr__(self, "plan", tuple(plan))
 
     def weighted(self) -> tuple[tuple[float, Reward], ...]:
         """The parts themselves."""
@@ -162,10 +156,25 @@ class WeightedSum(Reward):
         return text
 
 
-def _planned(label: str, part: tuple[float, Reward]) -> tuple[str, float, Reward, tuple]:
-    weight, reward = part
-    keys = tuple((key, f"{label}.{key}") for key in reward.initial(()))
-    return label, weight, reward, keys
+def weighted_sum(parts: Iterable[tuple[float, Reward]]) -> Reward:
+    """The sum of weights times rewards, equal rewards merged; a reward alone stays itself.
+
+    Raises:
+        SettingError: If a weight is not finite.
+
+    """
+    merged: list[tuple[float, Reward]] = []
+    for weight, reward in parts:
+        if not math.isfinite(weight):
+            raise SettingError(f"reward: weight of {reward} must be finite, got {weight}")
+        same = next((i for i, (_, other) in enumerate(merged) if other == reward), None)
+        if same is None:
+            merged.append((weight, reward))
+        else:
+            merged[same] = (merged[same][0] + weight, reward)
+    if len(merged) == 1 and merged[0][0] == 1.0:
+        return merged[0][1]
+    return WeightedSum(tuple(merged))
 
 
 def _plain(number: float) -> str:

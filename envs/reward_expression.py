@@ -48,6 +48,7 @@ class _Reader:
 
     def __init__(self, text: str, build: Build) -> None:
         self.text = text
+        self.shown = text if len(text) <= 100 else f"{text[:100]}..."
         self.build = build
         self.plugins: dict[int, str] = {}  # position in bytes, as `ast` counts -> reference
 
@@ -58,7 +59,7 @@ class _Reader:
                 tree = ast.parse(_PLUGIN.sub(self._mask, self.text), mode="eval")
             value = self._value(tree.body)
         except SyntaxError as error:
-            self._fail(f"syntax error at position {error.offset or 1}")
+            self._fail(f"{error.msg} at position {error.offset or len(self.text) + 1}")
         except (RecursionError, MemoryError):
             self._fail("brackets or signs are nested too deeply")
         if not isinstance(value, Reward):
@@ -144,7 +145,7 @@ class _Reader:
             return self.build(name, values, settings)
         except SettingError as error:
             raise SettingError(
-                f"{error} (position {self._position(node)} of `{self.text}`)"
+                f"{error} (position {self._position(node)} of `{self.shown}`)"
             ) from error
 
     def _position(self, node: ast.expr) -> int:
@@ -154,4 +155,4 @@ class _Reader:
         self._fail(f"{rule}, see position {self._position(node)}")
 
     def _fail(self, what: str) -> NoReturn:
-        raise SettingError(f"reward `{self.text}`: {what}") from None
+        raise SettingError(f"reward `{self.shown}`: {what}") from None

@@ -37,14 +37,14 @@ class PlugIn(Reward):
 
     Args:
         source: A Reward, or a function of the transition.
-        name: The term's name.
         text: What it was built from.
+        name: The term's name.
 
     """
 
     source: Reward | Callable[[Transition], Array]
-    name: str
     text: str = field(compare=False)
+    name: str
 
     @classmethod
     def wrap(
@@ -75,7 +75,7 @@ class PlugIn(Reward):
             _check_function(label, source)
         name = source.name if isinstance(source, Reward) else label.rpartition(":")[2]
         text = f"{reference}({given})" if given else reference or name
-        return cls(source, name, text)
+        return cls(source, text, name)
 
     def initial(self, batch_shape: tuple[int, ...], xp: Any = np) -> Memory:
         """The source's memory; each array must start with the batch shape."""
@@ -106,7 +106,7 @@ class PlugIn(Reward):
             raise SettingError(
                 f"reward `{self.name}`: bind must return a Reward, got {bound!r:.50}"
             )
-        return PlugIn(bound, self.name, self.text)
+        return PlugIn(bound, self.text, self.name)
 
     def __call__(self, transition: Transition, memory: Memory) -> tuple[Array, Memory]:
         """The source's reward, checked."""
@@ -137,11 +137,16 @@ def check_reward(values: Any, name: str, like: Array) -> Array:
         SettingError: Naming the reward, the rule and the first value that breaks it, with its row.
 
     """
-    xp, shape = namespace(like), tuple(like.shape)
-    kind = getattr(values if hasattr(values, "dtype") else np.asarray(values), "dtype", None)
-    if not any(word in str(kind) for word in ("float", "int", "bool")):
-        raise SettingError(f"reward `{name}` must return numbers, got {values!r:.50}")
-    array = xp.asarray(values, dtype=xp.float64)
+    xp = np if isinstance(like, np.generic) else namespace(like)
+    shape, dtype = tuple(like.shape), str(getattr(values, "dtype", ""))
+    if not isinstance(values, float | int) and not any(
+        k in dtype for k in ("float", "int", "bool")
+    ):
+        raise SettingError(f"reward `{name}` must return an array of numbers, got {values!r:.50}")
+    if xp is not np and type(values) is type(like):
+        array = xp.astype(values, xp.float64)  # keeps the gradient
+    else:
+        array = guarded(name, lambda: xp.asarray(values, dtype=xp.float64))
     if tuple(array.shape) != shape:
         raise SettingError(
             f"reward `{name}` must return shape {shape}, got shape {tuple(array.shape)}"

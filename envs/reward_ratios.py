@@ -131,12 +131,11 @@ class RollingSharpe(Reward):
         xp = namespace(transition.target)
         recent = _shifted(memory["recent"], _excess(transition), xp)
         seen = memory["seen"] + 1.0
-        mean = xp.mean(recent, axis=-1)
+        mean = xp.sum(recent, axis=-1) / self.window
         off = recent - mean[..., None]
         variance = xp.sum(off * off, axis=-1) / (self.window - 1)
-        full = xp.where(seen >= self.window, variance, xp.zeros_like(variance))
-        ratio = math.sqrt(self.periods_per_year) * _ratio(xp, mean, full)
-        return ratio, {"seen": seen, "recent": recent}
+        ratio = _ratio(xp, math.sqrt(self.periods_per_year) * mean, variance)
+        return xp.where(seen < self.window, 0.0, ratio), {"seen": seen, "recent": recent}
 
 
 @dataclass(frozen=True)

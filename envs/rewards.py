@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from envs.reward_base import Memory, Reward, WeightedSum
+from envs.reward_base import Memory, Reward, WeightedSum, weighted_sum
 from envs.reward_expression import read_expression
 from envs.reward_objectives import (
     CRRA,
@@ -84,7 +84,7 @@ def make_reward(spec: RewardSpec, *, plugins: bool = True) -> Reward:
     if isinstance(spec, str):
         return read_expression(spec, partial(_named, plugins=plugins))
     if isinstance(spec, WeightedSum):
-        return WeightedSum(tuple((weight, make_reward(part)) for weight, part in spec.parts))
+        return weighted_sum((weight, make_reward(part)) for weight, part in spec.parts)
     if isinstance(spec, Reward) and type(spec) in (*REWARDS.values(), Violation, PlugIn):
         return spec
     return PlugIn.wrap(spec)
