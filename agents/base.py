@@ -65,7 +65,7 @@ class Agent(ABC):
     hindsight: ClassVar[bool] = False
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = build_settings(self.Settings, settings, type(self).__name__)
+        self.settings: Any = build_settings(self.Settings, settings, type(self).__name__)
 
     def fit(
         self,

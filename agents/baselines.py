@@ -1,0 +1,76 @@
+"""Baselines that estimate next to nothing, the competition every learned agent must face.
+
+They are pure functions of (history, weights): between rebalances they return the drifted weights,
+which is no trade. Holding exactly what an episode starts with (all cash; equal weights without a
+cash asset) counts as not invested yet, so the first decision always invests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from agents.base import Agent
+from agents.schedule import Every, check_every, equal, investable, is_due, start_weights
+from market import Market
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuyAndHoldSettings:
+    """Settings of `buy_and_hold`."""
+
+    include_cash: bool = False  # whether cash counts as one of the equal parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class EqualWeightSettings(BuyAndHoldSettings):
+    """Settings of `equal_weight`."""
+
+    rebalance_every: Every = 1  # periods, or the first day of a "week", "month", "quarter", "year"
+
+    def __post_init__(self) -> None:
+        check_every(self.rebalance_every)
+
+
+class EqualWeight(Agent):
+    """1/N over the risky assets that can be held, restored when a rebalance is due.
+
+    Source: DeMiguel, Garlappi & Uppal, Optimal versus naive diversification (2009).
+    """
+
+    Settings: ClassVar[type] = EqualWeightSettings
+    settings: EqualWeightSettings
+
+    def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
+        """Equal weights when due, else what is held."""
+        if not is_due(history, weights, self.settings.rebalance_every):
+            return weights
+        return equal(investable(history, include_cash=self.settings.include_cash), history)
+
+
+class BuyAndHold(Agent):
+    """Equal weights at the first decision, then never a trade.
+
+    In a market without cash an episode starts at equal weights, which are then simply held.
+    """
+
+    Settings: ClassVar[type] = BuyAndHoldSettings
+    settings: BuyAndHoldSettings
+
+    def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
+        """Equal weights over holdings of nothing, else what is held."""
+        if not is_due(history, weights, "never"):
+            return weights
+        return equal(investable(history, include_cash=self.settings.include_cash), history)
+
+
+class Cash(Agent):
+    """All in cash; without a cash asset, equal weights."""
+
+    settings: Any
+
+    def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
+        """The weights of an episode's start."""
+        return start_weights(history)

@@ -1,0 +1,128 @@
+"""Agents that predict, then allocate: any forecaster with any rule, under a volatility limit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from agents.base import Agent, Monitor, Task
+from agents.forecasters import FORECASTERS, Forecaster, TextbookLSTM, TextbookLSTMSettings
+from agents.rules import RULES, Proportional, Rule, VolatilityLimit, build, make_rule
+from agents.settings import as_dict, require
+from market import Market, SettingError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastSettings:
+    """Settings of `forecast`."""
+
+    forecaster: str = "lstm"  # a name of FORECASTERS, with settings: "lstm(hidden=32)"
+    rule: str = "proportional"  # a name of RULES, with settings
+    volatility: float | None = None  # limit a year; None: no limit
+    volatility_window: int = 60  # returns its covariance is estimated from
+
+    def __post_init__(self) -> None:
+        require(self, volatility="(0, inf)", volatility_window="[2, inf)")
+
+
+class ForecastAgent(Agent):
+    """Forecast the next period's returns, turn them into weights, limit their volatility.
+
+    `forecaster` and `rule` may be given as objects too.
+    """
+
+    Settings: ClassVar[type] = ForecastSettings
+    settings: Any
+    learns: ClassVar[bool] = True
+
+    def __init__(self, **settings: Any) -> None:
+        parts: dict[str, Any] = {
+            key: part for key, part in settings.items() if isinstance(part, (Forecaster, Rule))
+        }
+        super().__init__(**(settings | {key: described(part) for key, part in parts.items()}))
+        forecaster, rule, self._limit = self._parts()
+        self.forecaster: Forecaster = parts.get("forecaster", forecaster)
+        self.rule: Rule = parts.get("rule", rule)
+        window = 0 if self._limit is None else self._limit.window + 1
+        self.lookback = max(self.forecaster.lookback, self.rule.lookback, window)
+
+    def fit(
+        self,
+        train: Market,
+        valid: Market | None = None,
+        *,
+        task: Task | None = None,
+        seed: int = 0,
+        monitor: Monitor | None = None,
+    ) -> Self:
+        """Fit the forecaster; rules need no fitting."""
+        if self._limit is not None and not train.has_cash:
+            raise SettingError(f"{train.name}: a volatility limit needs a market with cash")
+        self.forecaster.fit(train, valid, seed=seed, monitor=monitor)
+        return self
+
+    def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
+        """Weights of the rule for the forecast, under the limit."""
+        target = self.rule(self.forecaster.predict(history), history, weights)
+        return target if self._limit is None else self._limit(target, history)
+
+    def save(self, folder: Path) -> None:
+        """Settings as JSON, and the forecaster's files."""
+        super().save(folder)
+        self.forecaster.save(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """An agent of the stored settings with the stored forecaster."""
+        agent = cls(**json.loads((folder / "settings.json").read_text()))
+        agent.forecaster.load(folder)
+        return agent
+
+    def _parts(self) -> tuple[Forecaster, Rule, VolatilityLimit | None]:
+        settings = self.settings
+        forecaster = build(settings.forecaster, FORECASTERS, "forecaster")
+        return forecaster, make_rule(settings.rule), self._volatility_limit()
+
+    def _volatility_limit(self) -> VolatilityLimit | None:
+        limit, window = self.settings.volatility, self.settings.volatility_window
+        return None if limit is None else VolatilityLimit(limit=limit, window=window)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextbookSettings(TextbookLSTMSettings):
+    """Settings of `lstm`."""
+
+    volatility: float | None = 0.10  # limit a year; None: no limit
+    volatility_window: int = 60  # returns its covariance is estimated from
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, volatility="(0, inf)", volatility_window="[2, inf)")
+
+
+class TextbookAgent(ForecastAgent):
+    """The textbook example: an LSTM of 2 layers of 64 units predicts next-day returns.
+
+    Weights are proportional to the positive forecasts (all cash when none is positive), and
+    volatility is limited to 10 % a year by moving into cash.
+    """
+
+    Settings: ClassVar[type] = TextbookSettings
+
+    def _parts(self) -> tuple[Forecaster, Rule, VolatilityLimit | None]:
+        names = [entry.name for entry in fields(TextbookLSTMSettings)]
+        forecaster = TextbookLSTM(**{name: getattr(self.settings, name) for name in names})
+        return forecaster, Proportional(), self._volatility_limit()
+
+
+def described(part: Any) -> str:
+    """The text that builds a forecaster or rule again: "name(setting=value)"."""
+    kinds: dict[str, Any] = {**FORECASTERS, **RULES}
+    names = [name for name, kind in kinds.items() if kind is type(part)]
+    settings = as_dict(getattr(part, "settings", part))
+    values = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+    return f"{names[0] if names else type(part).__name__}({values})"
