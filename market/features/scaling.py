@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -94,8 +94,12 @@ class Scaler:
     def from_json(cls, text: str) -> Scaler:
         """The scaler that `to_json` wrote, equal to the last bit."""
         try:
-            fields = json.loads(text)
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+            stored: dict[str, Any] = json.loads(text)
+            fields: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in stored.items()
+            }
+            return cls(**fields)
         except (ValueError, TypeError, AttributeError) as error:
             raise DataError(f"scaler: not what to_json writes: {error}") from None
 

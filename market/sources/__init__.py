@@ -16,8 +16,9 @@ from market.features import DEFAULT_FEATURES, build_features, warmup_rows
 from market.market import CASH, Date, Market
 from market.names import unknown_name
 from market.sources.bundled import UNIVERSES
+from market.sources.files import files
 
-SOURCES: dict[str, Callable[..., Market]] = {**UNIVERSES}
+SOURCES: dict[str, Callable[..., Market]] = {**UNIVERSES, "files": files}
 
 
 def load_market(
@@ -52,10 +53,14 @@ def load_market(
     if name not in SOURCES:
         raise unknown_name("market", name, SOURCES)
     loader = SOURCES[name]
-    valid = [*inspect.signature(loader).parameters, "start", "end", "assets", "features"]
+    own = inspect.signature(loader).parameters
     for option in options:
-        if option not in valid:
+        if option not in own:
+            valid = [*own, "start", "end", "assets", "features"]
             raise unknown_name(f"option of market '{name}'", option, valid)
+    for option, entry in own.items():
+        if entry.default is entry.empty and option not in options:
+            raise SettingError(f"market '{name}' needs the option '{option}'")
     market = loader(**options)
     if assets is not None:
         market = select_assets(market, assets)

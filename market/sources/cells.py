@@ -1,0 +1,163 @@
+"""Text cells as numbers and dates, each refusal naming the row, the column and the text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from market.errors import DataError, SettingError
+from market.sources.tables import Table
+
+MISSING = frozenset(
+    {"", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", ".", "-"}
+)
+_DIGITS = frozenset("0123456789.eE+-")
+_SWAP = str.maketrans(",.", ".,")
+_FORMATS = {
+    r"\d{4}/\d\d?/\d\d?": ("%Y/%m/%d",),
+    r"\d{4}\.\d\d?\.\d\d?": ("%Y.%m.%d",),
+    r"\d{8}": ("%Y%m%d",),
+    r"\d\d?/\d\d?/\d{4}": ("%d/%m/%Y", "%m/%d/%Y"),
+    r"\d\d?/\d\d?/\d\d": ("%d/%m/%y", "%m/%d/%y"),
+    r"\d\d?-\d\d?-\d{4}": ("%d-%m-%Y", "%m-%d-%Y"),
+    r"\d\d?\.\d\d?\.\d{4}": ("%d.%m.%Y", "%m.%d.%Y"),
+    r"\d\d?-[A-Za-z]{3}-\d{4}": ("%d-%b-%Y",),
+    r"\d\d? [A-Za-z]{3} \d{4}": ("%d %b %Y",),
+    r"[A-Za-z]{3} \d\d?, \d{4}": ("%b %d, %Y",),
+}
+_ISO = re.compile(r"\d{4}-\d\d?-\d\d?([ T]\d\d?:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
+_OFFSET = re.compile(r":.*(Z|[+-]\d\d(:?\d\d)?)$")
+_YEARS = (1700, 2200)
+
+
+def parse_numbers(table: Table, column: int, decimal: str = ".") -> np.ndarray:
+    """A column as floats, (rows,); nan where the cell is empty or one of `MISSING`.
+
+    Raises:
+        DataError: At the first cell that is no finite number; nothing is turned into one.
+
+    """
+    cells = ["nan" if cell in MISSING else cell for cell in table.columns[column]]
+    if decimal == ",":
+        cells = [cell.translate(_SWAP) for cell in cells]
+    if _DIGITS.issuperset("".join({cell for cell in cells if cell != "nan"})):
+        try:
+            values = np.array([float(cell) for cell in cells])
+        except ValueError:
+            values = None
+        if values is not None and not np.isinf(values).any():
+            return values
+    row = next(row for row, cell in enumerate(cells) if not _is_number(cell))
+    text = table.columns[column][row]
+    hint = "; is ',' the decimal or thousands sign?" if "," in text else ""
+    raise table.error(column, row, f"{text[:40]!r} is not a finite number{hint}")
+
+
+def require(
+    table: Table,
+    column: int,
+    values: np.ndarray,
+    holds: Callable[[np.ndarray], np.ndarray],
+    rule: str,
+) -> None:
+    """Refuse the first value, nan aside, for which `holds` is false."""
+    bad = np.flatnonzero(~(holds(values) | np.isnan(values)))
+    if bad.size:
+        row = int(bad[0])
+        raise table.error(column, row, f"{values[row]:g} {rule}")
+
+
+def parse_dates(
+    table: Table, column: int, date_format: str | None = None, timezone: str | None = None
+) -> pd.DatetimeIndex:
+    """A column as dates without time zone, (rows,).
+
+    ISO dates and every format that only one reading fits are understood; a column that could be
+    day/month or month/day is refused unless `date_format` says which.
+    """
+    cells = pd.Series(table.columns[column], dtype=object)
+    unique = pd.Series(cells.unique(), dtype=object)
+    if date_format is not None:
+        found = pd.to_datetime(unique, format=date_format, errors="coerce")
+        kind = f"a date of the form {date_format}"
+    elif unique.map(lambda cell: _ISO.fullmatch(cell) is not None).mean() > 0.5:
+        found = _iso_dates(table, column, unique, timezone)
+        kind = "a date like 2019-03-04"
+    else:
+        found, kind = _guessed_dates(table, column, unique)
+    dates = pd.DatetimeIndex(cells.map(dict(zip(unique, found, strict=True))))
+    _check_dates(table, column, dates, kind)
+    return dates
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return cell == "nan" or (_DIGITS.issuperset(cell) and np.isfinite(float(cell)))
+    except ValueError:
+        return False
+
+
+def _iso_dates(table: Table, column: int, unique: pd.Series, timezone: str | None) -> pd.Series:
+    """ISO dates; those with a zone become the local time there, or in `timezone`."""
+    marks = unique.map(lambda cell: mark[1] if (mark := _OFFSET.search(cell)) else "")
+    zones = sorted(set(marks))
+    if zones == [""]:
+        return pd.to_datetime(unique, format="ISO8601", errors="coerce")
+    cells = table.columns[column]
+    if "" in zones or (len(zones) > 1 and timezone is None):
+        first, other = unique.iloc[0], unique[marks != marks.iloc[0]].iloc[0]
+        lines = f"{table.lines[cells.index(first)]} and {table.lines[cells.index(other)]}"
+        raise DataError(
+            f"{table.name}: column '{table.header[column]}': rows {lines} are in different time "
+            f"zones ({first} and {other}); "
+            + ("give all of them a zone" if "" in zones else "set timezone, e.g. America/New_York")
+        )
+    if timezone is None:
+        plain = [cell.removesuffix(mark) for cell, mark in zip(unique, marks, strict=True)]
+        return pd.to_datetime(pd.Series(plain, dtype=object), format="ISO8601", errors="coerce")
+    stamps = pd.to_datetime(unique, format="ISO8601", errors="coerce", utc=True)
+    try:
+        return stamps.dt.tz_convert(timezone).dt.tz_localize(None)
+    except (KeyError, ValueError):
+        raise SettingError(f"timezone: unknown time zone {timezone!r}") from None
+
+
+def _guessed_dates(table: Table, column: int, unique: pd.Series) -> tuple[pd.Series, str]:
+    """Dates of the one format that reads most cells; two that read all alike are ambiguous."""
+    readings = []
+    for pattern, formats in _FORMATS.items():
+        fits = unique.map(lambda cell, pattern=pattern: re.fullmatch(pattern, cell) is not None)
+        if fits.any():
+            for form in formats:
+                found = pd.to_datetime(unique.where(fits), format=form, errors="coerce")
+                readings.append((int(found.notna().sum()), form, found))
+    readings.sort(key=lambda reading: -reading[0])
+    if not readings or not readings[0][0]:
+        text = unique.iloc[0]
+        hint = "%Y%m%d" if text.replace(".", "").isdigit() else "%d/%m/%Y"
+        raise table.error(column, 0, f"{text[:40]!r} is not a date; set date_format, e.g. {hint}")
+    count, form, found = readings[0]
+    rival = next((r for r in readings[1:] if r[0] == count and not found.equals(r[2])), None)
+    if rival is not None:
+        at = int(np.flatnonzero((found != rival[2]) & found.notna())[0])
+        row = table.columns[column].index(unique.iloc[at])
+        both = f"{found.iloc[at]:%Y-%m-%d} ({form}) or {rival[2].iloc[at]:%Y-%m-%d} ({rival[1]})"
+        raise table.error(column, row, f"{unique.iloc[at]!r} reads as {both}; set date_format")
+    return found, f"a date of the form {form}"
+
+
+def _check_dates(table: Table, column: int, dates: pd.DatetimeIndex, kind: str) -> None:
+    bad = np.flatnonzero(dates.isna())
+    if bad.size:
+        row = int(bad[0])
+        raise table.error(column, row, f"{table.columns[column][row][:40]!r} is not {kind}")
+    years = dates.year.to_numpy()
+    bad = np.flatnonzero((years < _YEARS[0]) | (years > _YEARS[1]))
+    if bad.size:
+        row = int(bad[0])
+        text = table.columns[column][row]
+        rule = f"{text!r} is in the year {years[row]}; is date_format, e.g. %Y%m%d, right?"
+        raise table.error(column, row, rule)

@@ -1,0 +1,166 @@
+"""Files as tables of text: nothing is guessed, shifted or dropped before it can be named.
+
+A CSV is read field by field, so that a row with a field too many is an error and not a shifted
+column, and every later error can say the line it stands on. Line 1 is the header.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from market.errors import DataError
+
+_DELIMITERS = ",;\t|"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text.
+
+    Attributes:
+        name: File name, for messages.
+        header: Column names.
+        columns: One list of cells per column.
+        lines: Line of each row in the file; records counted from 1 in a Parquet file.
+        ended: Whether the last line ends with a line break; a file cut off in mid-write does not.
+        date_column, asset_column: Which columns say what a row is about.
+
+    """
+
+    name: str
+    header: list[str]
+    columns: list[list[str]]
+    lines: list[int]
+    ended: bool = True
+    date_column: int = 0
+    asset_column: int | None = None
+
+    def error(self, column: int, row: int, rule: str) -> DataError:
+        """What is wrong with one cell, and where."""
+        about = [i for i in (self.date_column, self.asset_column) if i not in (None, column)]
+        context = ", ".join(self.columns[i][row] for i in about if i is not None)
+        where = f"column '{self.header[column]}', row {self.lines[row]}"
+        return DataError(f"{self.name}: {where}{f' ({context})' if context else ''}: {rule}")
+
+
+def read_table(path: str | Path, delimiter: str | None = None) -> Table:
+    """Read a CSV or Parquet file.
+
+    Args:
+        path: The file; ".parquet" and ".pq" are Parquet, all else is text.
+        delimiter: Between fields; the most frequent of , ; tab | in the header when not given.
+
+    Raises:
+        DataError: If the file is missing, unreadable, not a table, or has no rows.
+
+    """
+    file = Path(path)
+    content = _bytes(file)
+    if file.suffix.lower() in (".parquet", ".pq"):
+        return _parquet_table(file.name, content)
+    return _csv_table(file.name, _decoded(file.name, content), delimiter)
+
+
+def _bytes(file: Path) -> bytes:
+    if file.is_dir():
+        raise DataError(f"{file}: is a directory; name one CSV or Parquet file")
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        folder = file.parent
+        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+        near = difflib.get_close_matches(file.name, names, n=3)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise DataError(f"{file}: no such file{hint}") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+    if not content.strip():
+        raise DataError(f"{file.name}: is empty; needs a header and at least 2 rows")
+    return content
+
+
+def _decoded(name: str, content: bytes) -> str:
+    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    encoding, label = ("utf-16", "UTF-16") if wide else ("utf-8-sig", "UTF-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{name}: row {line}: byte {content[error.start]:#04x} is not {label} "
+            "text; save the file as UTF-8"
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(f"{name}: row {line}: holds a NUL byte; the file is damaged or not text")
+    return text
+
+
+def _csv_table(name: str, text: str, delimiter: str | None) -> Table:
+    first = text.lstrip().split("\n", 1)[0]
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter or max(_DELIMITERS, key=first.count),
+        strict=True,
+        skipinitialspace=True,
+    )
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    ended = text.endswith(("\n", "\r"))
+    line = 1
+    try:
+        for row in reader:
+            if any(row):
+                rows.append(row)
+                lines.append(line)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{name}: row {line}: {error}") from None
+    header = [cell.strip() for cell in rows[0]] if rows else []
+    for row, number in zip(rows[1:], lines[1:], strict=True):
+        if len(row) != len(header):
+            cut = not ended and number == lines[-1]
+            raise DataError(
+                f"{name}: row {number}: {len(row)} fields, the header has {len(header)}"
+                + ("; the last line is not ended, the file looks cut off" if cut else "")
+            )
+    _check_header(name, header, max(len(rows) - 1, 0))
+    columns = [[cell.strip() for cell in column] for column in zip(*rows[1:], strict=True)]
+    return Table(name, header, columns, lines[1:], ended)
+
+
+def _parquet_table(name: str, content: bytes) -> Table:
+    try:
+        frame = pd.read_parquet(io.BytesIO(content))
+    except (OSError, ValueError) as error:  # pyarrow's errors are both of these
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{name}: is not a readable Parquet file: {reason}") from None
+    if not isinstance(frame.index, pd.RangeIndex):
+        frame = frame.reset_index()
+    header = [str(column).strip() for column in frame.columns]
+    _check_header(name, header, len(frame))
+    columns = [
+        frame.iloc[:, i].astype(object).map(str).where(frame.iloc[:, i].notna(), "").tolist()
+        for i in range(len(header))
+    ]
+    return Table(name, header, columns, list(range(1, len(frame) + 1)))
+
+
+def _check_header(name: str, header: list[str], n_rows: int) -> None:
+    if n_rows < 2 or len(header) < 2:
+        raise DataError(
+            f"{name}: {n_rows} rows and {max(len(header) - 1, 0)} columns beside the dates; "
+            "needs at least 2 rows and 1 column"
+        )
+    for position, column in enumerate(header):
+        if column in header[:position]:
+            first = header.index(column) + 1
+            raise DataError(
+                f"{name}: column '{column}' appears twice, at positions {first} and {position + 1}"
+            )

@@ -1,0 +1,457 @@
+"""Price files: all layouts give one market, and bad input is one line that names its place."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from market import DataError, InputError, Market, SettingError, load_market
+
+WIDE = """date,AAA,BBB
+2020-01-01,10,20
+2020-01-02,11,19
+2020-01-03,12.5,19.5
+2020-01-06,12,21
+"""
+
+
+def put(folder: Path, text: str | bytes, name: str = "prices.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def load(folder: Path, text: str | bytes, **options: Any) -> Market:
+    return load_market("files", path=put(folder, text), **options)
+
+
+def table(n_periods: int = 60, n_assets: int = 3, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    steps = rng.normal(0, 0.01, size=(n_periods, n_assets))
+    index = pd.bdate_range("2019-01-01", periods=n_periods, name="date")
+    return pd.DataFrame(100 * np.exp(steps.cumsum(0)), index, ["AAA", "BBB", "CCC"][:n_assets])
+
+
+# ---- what a good file becomes
+
+
+def test_constant_weights_earn_exactly_the_product_of_the_periods(tmp_path: Path) -> None:
+    frame = table(250)
+    frame.to_csv(tmp_path / "prices.csv")
+    market = load_market("files", path=tmp_path / "prices.csv", cash_rate=None)
+    assert market.n_periods == 250
+    np.testing.assert_array_equal(market.prices, frame.to_numpy())
+    weights = np.array([0.5, 0.3, 0.2])
+    value = 1.0
+    for today, tomorrow in zip(frame.to_numpy()[:-1], frame.to_numpy()[1:], strict=True):
+        value *= float(weights @ (tomorrow / today))
+    assert np.prod(1.0 + market.returns[1:] @ weights) == pytest.approx(value, rel=1e-13)
+    assert (market.returns[0] == 0).all()
+    assert market.feature_names == ("return",)
+    np.testing.assert_array_equal(market.features[:, :, 0], market.returns.astype(np.float32))
+
+
+def test_all_layouts_and_both_formats_agree(tmp_path: Path) -> None:
+    frame = table()
+    frame.to_csv(tmp_path / "wide.csv")
+    frame.to_csv(tmp_path / "semicolon.csv", sep=";", decimal=",")
+    frame.to_parquet(tmp_path / "wide.parquet")
+    long = frame.reset_index().melt("date", var_name="ticker", value_name="close")
+    long.sample(frac=1, random_state=1).to_csv(tmp_path / "long.csv", index=False)
+    long.to_parquet(tmp_path / "long.parquet")
+    wide = load_market("files", path=tmp_path / "wide.csv")
+    assert wide.assets == ("AAA", "BBB", "CCC", "cash")
+    for name in ("semicolon.csv", "wide.parquet", "long.csv", "long.parquet"):
+        decimal = "," if name == "semicolon.csv" else "."
+        other = load_market("files", path=tmp_path / name, decimal=decimal)
+        order = [other.assets.index(asset) for asset in wide.assets]
+        np.testing.assert_array_equal(other.prices[:, order], wide.prices)
+        assert other.dates.equals(wide.dates)
+        assert other.notes[0] == f"{name}: read as a {name[:4].replace('semi', 'wide')} table"
+
+
+def test_a_single_asset_file_has_its_panels_adjusted(tmp_path: Path) -> None:
+    text = (
+        "Date,Open,High,Low,Close,Adj Close,Volume\n"
+        "2020-01-01,9,11,8,10,5,100\n2020-01-02,10,12,9,11,5.5,\n"
+    )
+    market = load_market("files", path=put(tmp_path, text, "SPY.csv"))
+    assert market.assets == ("SPY", "cash")
+    np.testing.assert_array_equal(market.prices[:, 0], [5.0, 5.5])
+    assert market.opens is not None and market.highs is not None and market.volume is not None
+    np.testing.assert_allclose(market.opens[:, 0], [4.5, 5.0])
+    np.testing.assert_allclose(market.highs[:, 0], [5.5, 6.0])
+    np.testing.assert_array_equal(market.volume, [[100, np.nan], [np.nan, np.nan]])
+
+
+def test_a_long_file_keeps_volume_and_late_listings(tmp_path: Path) -> None:
+    text = (
+        "date,asset,close,volume\n2020-01-01,AAA,10,5\n2020-01-02,AAA,11,6\n2020-01-02,BBB,3,7\n"
+        "2020-01-03,AAA,12,0\n2020-01-03,BBB,4,8\n"
+    )
+    market = load(tmp_path, text, sectors={"AAA": "x", "BBB": "y"})
+    assert market.assets == ("AAA", "BBB", "cash")
+    assert not market.tradable[0, 1]
+    assert market.tradable[1:].all()
+    np.testing.assert_array_equal(market.volume[:, 1], [np.nan, 7, 8])  # type: ignore[index]
+    assert market.sectors == {"AAA": "x", "BBB": "y"}
+
+
+def test_features_on_a_file_cost_only_their_warm_up(tmp_path: Path) -> None:
+    table(60).to_csv(tmp_path / "prices.csv")
+    market = load_market("files", path=tmp_path / "prices.csv", features=["return", "return(20)"])
+    assert market.n_periods == 40
+    assert market.returns[0].any()
+    with pytest.raises(DataError, match=r"feature 'rsi' needs more history than the 60 rows"):
+        load_market("files", path=tmp_path / "prices.csv", features=["rsi"])
+
+
+def test_cash_earns_its_rate_by_the_calendar(tmp_path: Path) -> None:
+    market = load(tmp_path, WIDE, cash_rate=0.05)
+    days = np.array([1, 1, 3])
+    np.testing.assert_allclose(market.returns[1:, -1], 1.05 ** (days / 365) - 1, rtol=1e-12)
+
+
+def test_a_cash_column_of_the_file_moves_to_the_end(tmp_path: Path) -> None:
+    text = WIDE.replace("AAA", "cash")
+    assert load(tmp_path, text, cash_rate=None).assets == ("BBB", "cash")
+    with pytest.raises(DataError, match="column 'cash' clashes"):
+        load(tmp_path, text)
+
+
+def test_sectors_from_a_file(tmp_path: Path) -> None:
+    path = put(tmp_path, "asset,sector\nAAA,energy\nBBB,utilities\n", "sectors.csv")
+    assert load(tmp_path, WIDE, sectors=path).sectors == {"AAA": "energy", "BBB": "utilities"}
+    bad = put(tmp_path, "asset,group\nAAA,energy\nBBB,utilities\n", "sectors.csv")
+    with pytest.raises(DataError, match=r"sectors.csv: needs the columns asset and sector"):
+        load(tmp_path, WIDE, sectors=bad)
+
+
+# ---- text that is fine in spite of its looks
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        WIDE.replace("\n", "\r\n"),
+        b"\xef\xbb\xbf" + WIDE.encode(),
+        WIDE.encode("utf-16"),
+        WIDE.rstrip("\n"),
+        WIDE + "\n\n",
+        "\n" + WIDE,
+        WIDE.replace(",", ";"),
+        WIDE.replace(",", "\t"),
+        WIDE.replace(",", " , "),
+        WIDE.replace("-", "/"),
+        WIDE.replace("2020-01-0", "2020010"),
+        "\n".join(line.replace(",", " 16:00:00,", line[0] == "2") for line in WIDE.splitlines()),
+        WIDE.replace("date", "Unnamed"),
+        WIDE.replace("date", ""),
+    ],
+)
+def test_harmless_forms_read_the_same(tmp_path: Path, content: str | bytes) -> None:
+    market = load(tmp_path, content)
+    np.testing.assert_array_equal(market.prices[:, 0], [10, 11, 12.5, 12])
+    assert [f"{date:%Y-%m-%d}" for date in market.dates][-1] == "2020-01-06"
+
+
+@pytest.mark.parametrize(
+    "name", ["NA", "NULL", "TRUE", "nan", "None", "1", "BRK.B", "^GSPC", "S&P 500"]
+)
+def test_awkward_tickers_are_names(tmp_path: Path, name: str) -> None:
+    assert load(tmp_path, WIDE.replace("AAA", name)).assets[0] == name
+    long = f"date,ticker,close\n2020-01-01,{name},1\n2020-01-02,{name},1.1\n"
+    assert load(tmp_path, long).assets[0] == name
+
+
+def test_dates_with_one_zone_are_local_dates_and_several_need_a_name(tmp_path: Path) -> None:
+    summer = WIDE.replace("2020-01-06", "2020-07-06 00:00:00-04:00")
+    for day in ("01", "02", "03"):
+        summer = summer.replace(f"2020-01-{day}", f"2020-01-{day} 00:00:00-05:00")
+    with pytest.raises(DataError, match=r"rows 2 and 5 are in different time zones.*set timezone"):
+        load(tmp_path, summer)
+    market = load(tmp_path, summer, timezone="America/New_York")
+    assert str(market.dates[-1]) == "2020-07-06 00:00:00"
+    winter = load(tmp_path, summer.replace("2020-07-06 00:00:00-04", "2020-02-06 00:00:00-05"))
+    assert str(winter.dates[0]) == "2020-01-01 00:00:00"
+    with pytest.raises(SettingError, match="unknown time zone 'Mars'"):
+        load(tmp_path, summer, timezone="Mars")
+
+
+def test_day_and_month_are_told_apart_or_asked_for(tmp_path: Path) -> None:
+    text = "date,A\n01/02/2020,1\n02/02/2020,1.1\n03/02/2020,1.2\n"
+    with pytest.raises(DataError) as caught:
+        load(tmp_path, text)
+    assert "row 2: '01/02/2020' reads as 2020-02-01 (%d/%m/%Y) or 2020-01-02" in str(caught.value)
+    assert str(load(tmp_path, text, date_format="%d/%m/%Y").dates[-1].date()) == "2020-02-03"
+    clear = load(tmp_path, text + "13/02/2020,1.2\n")
+    assert str(clear.dates[-1].date()) == "2020-02-13"
+
+
+# ---- repairs: carried out, said, and causal
+
+
+def test_unsorted_dates_are_sorted_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = WIDE.splitlines()
+    with caplog.at_level(logging.WARNING):
+        market = load(tmp_path, "\n".join([lines[0], *lines[:1:-1], lines[1]]) + "\n")
+    np.testing.assert_array_equal(market.prices[:, 0], [10, 11, 12.5, 12])
+    assert sum("dates do not rise" in message for message in caplog.messages) == 1
+    assert any("row 3, 2020-01-03" in note for note in market.notes)
+
+
+def gappy(tmp_path: Path, missing: slice, max_gap: int = 5, rows: int = 30) -> Market:
+    frame = table(rows)
+    frame.iloc[missing, 1] = np.nan
+    frame.to_csv(tmp_path / "prices.csv")
+    return load_market("files", path=tmp_path / "prices.csv", max_gap=max_gap)
+
+
+def test_a_short_gap_is_carried_forward_and_counted(tmp_path: Path) -> None:
+    market = gappy(tmp_path, slice(10, 13))
+    assert market.tradable.all()
+    assert (market.prices[10:13, 1] == market.prices[9, 1]).all()
+    assert (market.returns[10:13, 1] == 0).all()
+    assert "'BBB': 3 missing prices carried forward, first on 2019-01-15" in market.notes
+
+
+def test_a_long_gap_suspends_the_asset(tmp_path: Path) -> None:
+    market = gappy(tmp_path, slice(10, 20), max_gap=2)
+    assert market.tradable[:12, 1].all() and market.tradable[20:, 1].all()
+    assert not market.tradable[12:20, 1].any()
+    assert any("not tradable on 8 dates without price, 2019-01-17" in n for n in market.notes)
+
+
+def test_a_late_listing_is_never_filled_backwards(tmp_path: Path) -> None:
+    market = gappy(tmp_path, slice(0, 10))
+    assert np.isnan(market.prices[:10, 1]).all()
+    assert not market.tradable[:10, 1].any()
+    assert (market.returns[:11, 1] == 0).all()
+    assert "'BBB' is listed from 2019-01-15" in market.notes
+
+
+def test_an_asset_without_prices_to_the_end_is_delisted(tmp_path: Path) -> None:
+    market = gappy(tmp_path, slice(20, 30), max_gap=2)
+    assert market.tradable[:22, 1].all()
+    assert not market.tradable[22:, 1].any()
+    assert np.isnan(market.prices[22:, 1]).all()
+    assert "'BBB' is delisted after 2019-01-30" in market.notes
+    assert not gappy(tmp_path, slice(20, 30), max_gap=0).tradable[20:, 1].any()
+
+
+def test_what_is_tradable_does_not_depend_on_what_comes_later(tmp_path: Path) -> None:
+    whole = gappy(tmp_path, slice(10, 20), max_gap=3)
+    for rows in range(11, 24):
+        cut = gappy(tmp_path, slice(10, 20), max_gap=3, rows=rows)
+        np.testing.assert_array_equal(cut.tradable, whole.tradable[:rows])
+        held = cut.tradable
+        np.testing.assert_array_equal(cut.prices[held], whole.prices[:rows][held])
+
+
+def test_doubts_are_said_but_do_not_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frame = table(40)
+    frame.iloc[20:, 0] /= 2
+    frame["CCC"] = 7.0
+    frame.index = pd.DatetimeIndex(
+        [
+            date + pd.Timedelta(days=60 * (date >= pd.Timestamp("2019-02-15")))
+            for date in frame.index
+        ],
+        name="date",
+    )
+    frame.to_csv(tmp_path / "prices.csv")
+    with caplog.at_level(logging.WARNING):
+        market = load_market("files", path=tmp_path / "prices.csv")
+    split, flat, pause = market.notes[1:]
+    assert caplog.messages == [split, flat, pause]
+    assert split.startswith("prices.csv: column 'AAA', row 22 (2019-01-29): price is 0.4978 times")
+    assert flat.startswith("'CCC' never moves")
+    assert pause == "no dates between 2019-02-14 and 2019-04-16: one return spans them"
+    quiet = load_market("files", path=tmp_path / "prices.csv", allow_jumps=True)
+    assert quiet.notes[1:] == (flat, pause)
+    assert np.isfinite(market.features).all()
+
+
+def test_dates_without_any_price_are_left_out(tmp_path: Path) -> None:
+    market = load(tmp_path, WIDE.replace("2020-01-03,12.5,19.5", "2020-01-03,,"))
+    assert market.n_periods == 3
+    assert "1 dates without any price left out, first 2020-01-03" in market.notes
+
+
+def test_a_file_that_ends_in_mid_line_passes_if_its_last_jump_is_true(tmp_path: Path) -> None:
+    market = load(tmp_path, WIDE + "2020-01-07,12.3,2", allow_jumps=True)
+    assert market.prices[-1, 1] == 2
+
+
+# ---- bad input: file, column, row and value in one line
+
+
+FAULTS: dict[str, tuple[str | bytes, str]] = {
+    "empty": ("", "is empty"),
+    "blank": ("\n \n", "is empty"),
+    "commas": (",,\n,,\n", "0 rows and 0 columns"),
+    "header only": ("date,AAA,BBB\n", "0 rows and 2 columns"),
+    "one row": ("date,AAA\n2020-01-01,1\n", "1 rows and 1 columns"),
+    "no assets": ("date\n2020-01-01\n2020-01-02\n", "0 columns beside the dates"),
+    "no header": ("2020-01-01,1\n2020-01-02,2\n2020-01-03,2\n", "row 1 must name the columns"),
+    "torn line": (WIDE + "2020-01-07,1", "row 6: 2 fields, the header has 3; the last line is not"),
+    "torn number": (WIDE + "2020-01-07,12.3,2", "row 6 (2020-01-07): price is 0.09524 times"),
+    "a field more everywhere": (
+        WIDE.replace("\n", ",5\n").replace("BBB,5", "BBB"),
+        "row 2: 4 fields",
+    ),
+    "a field more": (WIDE.replace("12.5", "12,5"), "row 4: 4 fields, the header has 3"),
+    "a field fewer": (WIDE.replace("11,19", "11"), "row 3: 2 fields, the header has 3"),
+    "twice a column": (
+        WIDE.replace("BBB", "AAA"),
+        "column 'AAA' appears twice, at positions 2 and",
+    ),
+    "twice a date, equal": (
+        WIDE + "2020-01-02,11,19\n",
+        "rows 3 and 6: date 2020-01-02 appears twice, with the same values",
+    ),
+    "twice a date, different": (
+        WIDE.replace("01-03", "01-02"),
+        "rows 3 and 4: date 2020-01-02 appears twice, with different values",
+    ),
+    "text": (
+        WIDE.replace("12.5", "abc"),
+        "column 'AAA', row 4 (2020-01-03): 'abc' is not a finite",
+    ),
+    "thousands": (WIDE.replace("12.5", '"1,234.5"'), "'1,234.5' is not a finite number; is ','"),
+    "decimal comma": (WIDE.replace("12.5", '"1,5"'), "'1,5' is not a finite number; is ','"),
+    "underscore": (WIDE.replace("12.5", "1_000"), "row 4 (2020-01-03): '1_000' is not"),
+    "infinite": (WIDE.replace("12.5", "inf"), "column 'AAA', row 4 (2020-01-03): 'inf' is not"),
+    "too large": (WIDE.replace("12.5", "1e400"), "column 'AAA', row 4 (2020-01-03): '1e400' is"),
+    "zero": (WIDE.replace("19.5", "0"), "column 'BBB', row 4 (2020-01-03): 0 must be > 0"),
+    "negative": (WIDE.replace("19.5", "-3.2"), "'BBB', row 4 (2020-01-03): -3.2 must be > 0"),
+    "all missing": (
+        "date,AAA,BBB\n2020-01-01,1,\n2020-01-02,1.1,\n",
+        "'BBB' has no price at all",
+    ),
+    "path name": (WIDE.replace("BBB", "../../x"), "row 1: '../../x' is no name for an asset"),
+    "script name": (WIDE.replace("BBB", "<script>"), "'<script>' is no name for an asset"),
+    "formula name": (WIDE.replace("BBB", "=cmd()"), "'=cmd()' is no name for an asset"),
+    "long name": (WIDE.replace("BBB", "B" * 300), "is no name for an asset"),
+    "no name": (WIDE.replace("BBB", ""), "row 1: '' is no name for an asset"),
+    "naive and aware": (
+        WIDE.replace("01-02,", "01-02 00:00:00+00:00,"),
+        "rows 2 and 3 are in different time zones",
+    ),
+    "not a date": (
+        WIDE.replace("2020-01-03", "someday"),
+        "row 4: 'someday' is not a date like 2019",
+    ),
+    "no such day": (WIDE.replace("2020-01-03", "2020-02-30"), "row 4: '2020-02-30' is not a date"),
+    "no date": (WIDE.replace("2020-01-03", ""), "row 4: '' is not a date"),
+    "serial dates": ("date,A\n43831,1\n43832,2\n", "row 2: '43831' is not a date; set date_format"),
+    "year 2": (WIDE.replace("2020-01-03", "0002-01-03"), "row 4: '0002-01-03' is in the year 2"),
+    "NUL": (WIDE.replace("12.5", "12\0"), "row 4: holds a NUL byte"),
+    "latin-1": (WIDE.replace("BBB", "Bé").encode("latin-1"), "row 1: byte 0xe9 is not UTF-8 text"),
+    "open quote": (WIDE.replace("12.5", '"12.5'), "row 4: unexpected end of data"),
+    "one asset alone": ("date,A\n2020-01-01,1\n2020-01-02,1.1\n", "1 asset and no cash leaves"),
+    "long twice": (
+        "date,asset,close\n2020-01-01,A,1\n2020-01-02,A,1.1\n2020-01-01,A,1\n",
+        "rows 2 and 4: date 2020-01-01 of 'A' appears twice, with the same values",
+    ),
+    "long negative volume": (
+        "date,asset,close,volume\n2020-01-01,A,1,5\n2020-01-02,A,1.1,-5\n",
+        "column 'volume', row 3 (2020-01-02, A): -5 must be >= 0",
+    ),
+    "long no name": (
+        "date,asset,close\n2020-01-01,A,1\n2020-01-02,,1.1\n",
+        "row 3: '' is no name for an asset",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_a_bad_file_is_one_line_that_names_the_place(tmp_path: Path, fault: str) -> None:
+    content, words = FAULTS[fault]
+    cash_rate = None if fault == "one asset alone" else 0.0
+    with pytest.raises(DataError) as caught:
+        load(tmp_path, content, cash_rate=cash_rate)
+    assert str(caught.value).startswith("prices.csv: ")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spoil", ["truncate", "text", "object"])
+def test_a_bad_parquet_file_is_named(tmp_path: Path, spoil: str) -> None:
+    path = tmp_path / "prices.parquet"
+    frame = table()
+    if spoil == "object":
+        frame["BBB"] = frame["BBB"].astype(object)
+        frame.iloc[4, 1] = None
+        frame["BBB"] = frame["BBB"].map(lambda value: "x" if value is None else str(value))
+    frame.to_parquet(path)
+    if spoil == "truncate":
+        path.write_bytes(path.read_bytes()[:-100])
+    if spoil == "text":
+        path.write_text(WIDE)
+    words = (
+        "column 'BBB', row 5 (2019-01-07 00:00:00): 'x'" if spoil == "object" else "not a readable"
+    )
+    with pytest.raises(DataError) as caught:
+        load_market("files", path=path)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_parquet_numbers_keep_their_rules(tmp_path: Path) -> None:
+    frame = table()
+    frame.iloc[7, 2] = np.inf
+    frame.to_parquet(tmp_path / "prices.parquet")
+    with pytest.raises(DataError, match=r"column 'CCC', row 8 .*'inf' is not a finite number"):
+        load_market("files", path=tmp_path / "prices.parquet")
+
+
+def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
+    put(tmp_path, WIDE)
+    with pytest.raises(DataError, match=r"price.csv: no such file; did you mean 'prices.csv'\?"):
+        load_market("files", path=tmp_path / "price.csv")
+    with pytest.raises(DataError, match=r"nowhere/x.csv: no such file$"):
+        load_market("files", path=tmp_path / "nowhere" / "x.csv")
+    with pytest.raises(DataError, match="is a directory; name one CSV or Parquet file"):
+        load_market("files", path=tmp_path)
+
+
+def test_an_unreadable_file_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DataError, match=r"prices.csv: cannot be read: Permission denied"):
+        load(tmp_path, WIDE)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"layout": "log"}, "unknown layout 'log'; did you mean 'long'?"),
+        ({"layout": "long"}, "layout 'long' needs a column named asset or ticker"),
+        ({"layout": "single"}, "needs a column named close or adj close"),
+        ({"max_gap": -1}, "max_gap: must be a whole number >= 0, got -1"),
+        ({"max_gap": True}, "max_gap: must be a whole number >= 0, got True"),
+        ({"decimal": ";"}, "decimal: must be '.' or ',', got ';'"),
+        ({"cash_rate": -1.5}, "cash_rate"),
+        ({"cash_rate": float("nan")}, "cash_rate"),
+        ({"date_format": "%d/%m/%Y"}, "row 2: '2020-01-01' is not a date of the form %d/%m/%Y"),
+        ({"sectors": {"ZZZ": "energy"}}, "sectors name unknown assets ['ZZZ']"),
+        ({"delimiter": ";;"}, "delimiter"),
+        ({"max_gaps": 3}, "max_gaps"),
+    ],
+)
+def test_a_bad_option_is_named(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, WIDE, **options)
+    assert words in str(caught.value)
+
+
+def test_a_path_is_needed() -> None:
+    with pytest.raises(SettingError, match="path"):
+        load_market("files")
