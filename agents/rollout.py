@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from agents.base import Agent, Task
-from market import Market, SettingError
+from market import Market, SettingError, measures
 
 
 class Rollout(NamedTuple):
@@ -82,6 +82,31 @@ def roll(
         binding={key: np.array([bool(step["binding"][key]) for step in steps]) for key in limits},
         unmet=np.array([step.get("unmet", False) for step in steps]),
     )
+
+
+def path_metrics(path: Any, periods_per_year: int) -> dict[str, float]:
+    """Measures of a path with returns, risk_free, turnover, costs and values; see market.measures.
+
+    Returns:
+        Annualised return and volatility, Sharpe ratio over the cash rate, Sortino and Calmar,
+        greatest drawdown, daily VaR and CVaR at 5 %, turnover and cost a year, final value.
+
+    """
+    annual = {"periods_per_year": periods_per_year}
+    figures = {
+        "return": measures.annualised_return(path.returns, **annual),
+        "volatility": measures.annualised_volatility(path.returns, **annual),
+        "sharpe": measures.sharpe_ratio(path.returns, risk_free=path.risk_free, **annual),
+        "sortino": measures.sortino_ratio(path.returns, **annual),
+        "calmar": measures.calmar_ratio(path.returns, **annual),
+        "drawdown": measures.max_drawdown(path.returns),
+        "value_at_risk": measures.value_at_risk(path.returns),
+        "conditional_value_at_risk": measures.conditional_value_at_risk(path.returns),
+        "turnover": path.turnover.mean() * periods_per_year,
+        "cost": path.costs.mean() * periods_per_year,
+        "final_value": path.values[-1],
+    }
+    return {key: float(value) for key, value in figures.items()}
 
 
 _KEPT = ("value", "target", "weights", "portfolio_return", "cost", "turnover", "reward")

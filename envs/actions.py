@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector.utils import batch_space
 
 from envs.projection import project_simplex
 from market import ActionError, Market, SettingError
@@ -28,24 +30,31 @@ MAX_LATTICE = 20_000
 
 
 class Simplex(gymnasium.spaces.Box):
-    """Weights in [0, 1] that sum to 1; samples uniformly over the simplex."""
+    """Weights in [0, 1] that sum to 1 over the last axis; samples uniformly over the simplex."""
 
-    def __init__(self, n_assets: int, seed: int | np.random.Generator | None = None) -> None:
-        super().__init__(0.0, 1.0, (n_assets,), np.float32, seed=seed)
+    def __init__(self, *shape: int, seed: int | np.random.Generator | None = None) -> None:
+        super().__init__(0.0, 1.0, shape, np.float32, seed=seed)
 
     def sample(self, mask: None = None, probability: None = None) -> np.ndarray:
         """Draw from the flat Dirichlet distribution."""
-        return self.np_random.dirichlet(np.ones(self.shape[0])).astype(np.float32)
+        draw = self.np_random.dirichlet(np.ones(self.shape[-1]), self.shape[:-1])
+        return draw.astype(np.float32)
 
     def contains(self, x: Any) -> bool:
-        """Whether `x` is a point of the simplex, to 1e-6."""
-        values = np.asarray(x)
-        return bool(
-            super().contains(x) and abs(values.sum(dtype=np.float64) - 1.0) <= SIMPLEX_TOLERANCE
-        )
+        """Whether `x` holds points of the simplex, to 1e-6."""
+        if not super().contains(x):
+            return False
+        off = np.abs(np.asarray(x).sum(-1, dtype=np.float64) - 1.0)
+        return bool((off <= SIMPLEX_TOLERANCE).all())
 
     def __repr__(self) -> str:
-        return f"Simplex({self.shape[0]})"
+        return f"Simplex{self.shape}"
+
+
+@batch_space.register(Simplex)
+def _batch_simplex(space: Simplex, n: int = 1) -> Simplex:
+    """A batch of simplices samples simplices, not a cube."""
+    return Simplex(n, *space.shape, seed=deepcopy(space.np_random))
 
 
 class ActionMap(ABC):
@@ -56,7 +65,7 @@ class ActionMap(ABC):
         return self
 
     @abstractmethod
-    def space(self, market: Market) -> gymnasium.Space:
+    def space(self, n_assets: int) -> gymnasium.Space:
         """The action space of one environment."""
 
     @abstractmethod
@@ -75,11 +84,11 @@ class SimplexWeights(ActionMap):
         """Remember where all-zero weights go."""
         return SimplexWeights(self.strict, market.has_cash)
 
-    def space(self, market: Market) -> gymnasium.Space:
+    def space(self, n_assets: int) -> gymnasium.Space:
         """The simplex, or for projection the cube around it."""
         if self.strict:
-            return Simplex(market.n_assets)
-        return gymnasium.spaces.Box(-1.0, 1.0, (market.n_assets,), np.float32)
+            return Simplex(n_assets)
+        return gymnasium.spaces.Box(-1.0, 1.0, (n_assets,), np.float32)
 
     def target(self, action: Any, held: np.ndarray) -> np.ndarray:
         """Weights as they are, freed of rounding in their sum, or their Euclidean projection."""
@@ -120,9 +129,9 @@ class LongOnlyScores(SimplexWeights):
         """Remember where all-zero weights go."""
         return LongOnlyScores(self.strict, market.has_cash)
 
-    def space(self, market: Market) -> gymnasium.Space:
+    def space(self, n_assets: int) -> gymnasium.Space:
         """Scores in [-1, 1]."""
-        return gymnasium.spaces.Box(-1.0, 1.0, (market.n_assets,), np.float32)
+        return gymnasium.spaces.Box(-1.0, 1.0, (n_assets,), np.float32)
 
     def target(self, action: Any, held: np.ndarray) -> np.ndarray:
         """Normalised positive parts."""
@@ -136,9 +145,11 @@ class LongOnlyScores(SimplexWeights):
 class Softmax(ActionMap):
     """w = exp(s - max s) / sum: reaches every interior point, and every corner to 1e-7."""
 
-    def space(self, market: Market) -> gymnasium.Space:
-        """Scores in [-10, 10]; larger ones are accepted too."""
-        return gymnasium.spaces.Box(-SCORE_BOUND, SCORE_BOUND, (market.n_assets,), np.float32)
+    bound: float = SCORE_BOUND
+
+    def space(self, n_assets: int) -> gymnasium.Space:
+        """Scores in [-bound, bound]; larger ones are accepted too."""
+        return gymnasium.spaces.Box(-self.bound, self.bound, (n_assets,), np.float32)
 
     def target(self, action: Any, held: np.ndarray) -> np.ndarray:
         """Stable softmax."""
@@ -149,16 +160,16 @@ class Discretisation(ActionMap):
     """A finite set of actions, for value learners; implement `size` and `target` for your own."""
 
     @abstractmethod
-    def size(self, market: Market) -> int:
+    def size(self, n_assets: int) -> int:
         """The number of actions."""
 
     @abstractmethod
     def names(self, market: Market) -> list[str]:
         """What each action does, for reports."""
 
-    def space(self, market: Market) -> gymnasium.Space:
+    def space(self, n_assets: int) -> gymnasium.Space:
         """Actions 0 .. size - 1."""
-        return gymnasium.spaces.Discrete(self.size(market))
+        return gymnasium.spaces.Discrete(self.size(n_assets))
 
 
 @dataclass(frozen=True)
@@ -167,14 +178,14 @@ class Lattice(Discretisation):
 
     k: int = 4
 
-    def size(self, market: Market) -> int:
+    def size(self, n_assets: int) -> int:
         """C(k + N - 1, N - 1), refused beyond 20,000."""
         if self.k < 1:
             raise SettingError(f"lattice: k must be >= 1, got {self.k}")
-        size = math.comb(self.k + market.n_assets - 1, market.n_assets - 1)
+        size = math.comb(self.k + n_assets - 1, n_assets - 1)
         if size > MAX_LATTICE:
             raise SettingError(
-                f"lattice: steps of 1/{self.k} over {market.n_assets} assets make {size:,} "
+                f"lattice: steps of 1/{self.k} over {n_assets} assets make {size:,} "
                 f"portfolios, more than {MAX_LATTICE:,}; use a smaller k, or pairwise moves (Moves)"
             )
         return size

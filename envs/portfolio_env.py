@@ -19,7 +19,7 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
 
     Observation: Dict(features (L, N, F), context (L, G) where there is any, weights (N,)), float32:
         the last L rows of the market's features and the drifted weights. With `compact`,
-        Dict(time (), weights (N,)): the window's end row instead of its copy.
+        Dict(time (1,), weights (N,)): the window's end row instead of its copy.
     Action: target weights on the simplex, scores, or a choice from a finite set: `actions`.
     Reward: `reward`, by default the log return after costs.
     Episode: starts all in cash (equal weights where there is none) unless `reset` says otherwise;
@@ -84,7 +84,7 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         self.market = self.rules.market
         spaces = self.rules.compact_spaces() if compact else self.rules.observation_spaces()
         self.observation_space = gymnasium.spaces.Dict(spaces)
-        self.action_space = self.rules.actions.space(self.market)
+        self.action_space = self.rules.actions.space(self.market.n_assets)
         self._dates = list(self.market.dates)
         self._state: GameState | None = None
         self._playing = False
@@ -130,7 +130,7 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         weights = state.portfolio.weights.astype(np.float32)
         stop = state.t + 1 - self.rules.decision_lag
         if self.compact:
-            return {"time": np.array(stop - 1), "weights": weights}
+            return {"time": np.array([stop - 1]), "weights": weights}
         window = slice(stop - self.rules.lookback, stop)
         if not self.market.context_names:
             return {"features": self.market.features[window].copy(), "weights": weights}

@@ -126,7 +126,7 @@ class Rules:
     def compact_spaces(self) -> dict[str, spaces.Space]:
         """The parts of a compact observation: the window's end row instead of its copy."""
         weights = spaces.Box(0.0, 1.0, (self.market.n_assets,), np.float32)
-        return {"time": spaces.Box(0, self.last, (), np.int64), "weights": weights}
+        return {"time": spaces.Box(0, self.last, (1,), np.int64), "weights": weights}
 
     def start_weights(self, weights: Any = None) -> np.ndarray:
         """Holdings before the first decision, (N,): as given, else all cash, else equal."""

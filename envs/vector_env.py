@@ -78,7 +78,7 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}  # type: ignore[misc]
         spaces = self.rules.compact_spaces() if compact else self.rules.observation_spaces()
         self.single_observation_space = gymnasium.spaces.Dict(spaces)
-        self.single_action_space = self.rules.actions.space(self.market)
+        self.single_action_space = self.rules.actions.space(self.market.n_assets)
         batch = gymnasium.vector.utils.batch_space
         self.observation_space = batch(self.single_observation_space, num_envs)
         self.action_space = batch(self.single_action_space, num_envs)
@@ -183,7 +183,7 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
         weights = state.portfolio.weights.astype(np.float32)
         newest = state.t - self.rules.decision_lag
         if self.compact:
-            return {"time": newest, "weights": weights}
+            return {"time": newest[:, None], "weights": weights}
         oldest = newest - (self.rules.lookback - 1)
         parts = {"features": self._features[oldest]}
         if self.market.context_names:

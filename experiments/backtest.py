@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from agents.base import Agent, Constant, Task
-from agents.rollout import Rollout, roll
+from agents.rollout import Rollout, path_metrics, roll
 from envs.costs import Cost
-from market import Market, SettingError, measures
+from market import Market, SettingError
 
 
 @dataclass(frozen=True)
@@ -57,26 +57,7 @@ class Backtest:
 
     def metrics(self) -> dict[str, float]:
         """Measures of the path; annualised with `periods_per_year`, Sharpe over the cash rate."""
-        per_year = self.periods_per_year
-        return {
-            "return": float(measures.annualised_return(self.returns, periods_per_year=per_year)),
-            "volatility": float(
-                measures.annualised_volatility(self.returns, periods_per_year=per_year)
-            ),
-            "sharpe": float(
-                measures.sharpe_ratio(
-                    self.returns, risk_free=self.risk_free, periods_per_year=per_year
-                )
-            ),
-            "sortino": float(measures.sortino_ratio(self.returns, periods_per_year=per_year)),
-            "calmar": float(measures.calmar_ratio(self.returns, periods_per_year=per_year)),
-            "drawdown": float(measures.max_drawdown(self.returns)),
-            "value_at_risk": float(measures.value_at_risk(self.returns)),
-            "conditional_value_at_risk": float(measures.conditional_value_at_risk(self.returns)),
-            "turnover": float(self.turnover.mean() * per_year),
-            "cost": float(self.costs.mean() * per_year),
-            "final_value": float(self.values[-1]),
-        }
+        return path_metrics(self, self.periods_per_year)
 
     def frame(self) -> pd.DataFrame:
         """One row a period, indexed by the date of its end; written as `backtest.parquet`."""

@@ -1,0 +1,45 @@
+"""Proximal policy optimisation (Schulman et al. 2017) over softmax scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from agents.sb3 import SB3Agent, SB3Settings
+from envs.actions import ActionMap, Softmax
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOSettings(SB3Settings):
+    """Settings of `ppo`."""
+
+    steps: int = 150_000
+    num_envs: int = 64
+    n_steps: int = 64  # decisions of each environment between updates
+    batch_size: int = 1024
+    n_epochs: int = 5
+    gae_lambda: float = 0.9
+    clip_range: float = 0.2
+    ent_coef: float = 0.0
+
+
+class PPOAgent(SB3Agent):
+    """A Gaussian over scores whose softmax is the target; acts by the mean."""
+
+    Settings: ClassVar[type[SB3Settings]] = PPOSettings
+
+    def algorithm(self) -> type[BaseAlgorithm]:
+        """Stable-baselines3's PPO."""
+        return PPO
+
+    def actions(self) -> ActionMap:
+        """Softmax of scores in [-10, 10]."""
+        return Softmax()
+
+    def model_settings(self) -> dict[str, Any]:
+        """PPO's own."""
+        keys = ("n_steps", "batch_size", "n_epochs", "gae_lambda", "clip_range", "ent_coef")
+        return {key: getattr(self.settings, key) for key in keys}

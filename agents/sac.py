@@ -1,0 +1,48 @@
+"""Soft actor-critic (Haarnoja et al. 2018) over softmax scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from agents.sb3 import SB3Agent, SB3Settings
+from envs.actions import ActionMap, Softmax
+
+
+@dataclass(frozen=True, kw_only=True)
+class SACSettings(SB3Settings):
+    """Settings of `sac`."""
+
+    steps: int = 60_000
+    num_envs: int = 16
+    buffer_size: int = 100_000
+    batch_size: int = 256
+    train_every: int = 4  # steps of all environments between updates
+    updates: int = 2  # gradient steps at each
+    learning_starts: int = 2_000
+    tau: float = 0.01
+    ent_coef: str = "auto_0.1"  # tuned towards the target entropy, from 0.1
+
+
+class SACAgent(SB3Agent):
+    """A squashed Gaussian over scores whose softmax is the target; acts by the mean."""
+
+    Settings: ClassVar[type[SB3Settings]] = SACSettings
+
+    def algorithm(self) -> type[BaseAlgorithm]:
+        """Stable-baselines3's SAC."""
+        return SAC
+
+    def actions(self) -> ActionMap:
+        """Softmax of scores in [-4, 4]: the squashed policy starts spread over the simplex."""
+        return Softmax(bound=4.0)
+
+    def model_settings(self) -> dict[str, Any]:
+        """SAC's own."""
+        keys = ("buffer_size", "batch_size", "learning_starts", "tau", "ent_coef")
+        own = {key: getattr(self.settings, key) for key in keys}
+        settings = self.settings
+        return own | {"train_freq": settings.train_every, "gradient_steps": settings.updates}

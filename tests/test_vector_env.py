@@ -1,0 +1,136 @@
+"""`PortfolioVectorEnv` row i is a `PortfolioEnv`, to the bit, in every autoreset mode."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from envs import PortfolioEnv, PortfolioVectorEnv
+from envs.costs import ProportionalCost
+from market import ActionError, SettingError
+
+SETTINGS = {
+    "lookback": 8,
+    "reward": "log_return - 0.1 * turnover + 0.5 * differential_sharpe",
+    "cost": ProportionalCost(0.002, 0.004),
+    "episode_length": 23,
+    "random_start": True,
+}
+
+
+def same(a, b):
+    if isinstance(a, dict):
+        assert set(a) == set(b), set(a) ^ set(b)
+        for key in a:
+            same(a[key], b[key])
+    elif isinstance(a, np.ndarray) and a.dtype == object:
+        for x, y in zip(a, b, strict=True):
+            assert (x is None) == (y is None)
+            if x is not None:
+                same(x, y)
+    else:
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def known(info):
+    """Info with the entries of rows that its mask leaves out set to zero, and dates as numbers."""
+    clean = {}
+    for key, value in info.items():
+        mask = info.get(f"_{key}")
+        if mask is None or not mask.any():
+            continue
+        if isinstance(value, dict):
+            clean[key] = known(value)
+        elif value.dtype == object and key != "date":
+            clean[key] = value
+        else:
+            value = value.astype("datetime64[us]").astype(np.int64) if key == "date" else value
+            shape = (-1, *(1,) * (value.ndim - 1))
+            clean[key] = np.where(mask.reshape(shape), value, 0)
+        clean[f"_{key}"] = mask
+    return clean
+
+
+@pytest.mark.parametrize("actions", ["simplex", "softmax", "lattice"])
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+@pytest.mark.parametrize("compact", [False, True])
+def test_equals_single_environments(make_market, actions, mode, compact):
+    context = np.random.default_rng(1).normal(size=(120, 2)).astype(np.float32)
+    market = dataclasses.replace(make_market(), context=context, context_names=("u", "v"))
+    settings = SETTINGS | {"actions": actions, "compact": compact}
+    ours = PortfolioVectorEnv(market, 6, autoreset_mode=mode, **settings)
+    theirs = SyncVectorEnv(
+        [lambda: PortfolioEnv(market, **settings) for _ in range(6)], autoreset_mode=mode
+    )
+    assert ours.observation_space == theirs.observation_space
+    assert ours.action_space == theirs.action_space
+    (a, info_a), (b, info_b) = ours.reset(seed=5), theirs.reset(seed=5)
+    same(a, b)
+    same(known(info_a), known(info_b))
+    ours.action_space.seed(2)
+    for _ in range(150):
+        action = ours.action_space.sample()
+        kept = action.copy()
+        one, two = ours.step(action), theirs.step(action)
+        for x, y in zip(one[:4], two[:4], strict=True):
+            same(x, y)
+        same(known(one[4]), known(two[4]))
+        assert (action == kept).all()
+
+
+def test_reset_by_mask_when_autoreset_is_disabled(market):
+    games = PortfolioVectorEnv(market, 3, autoreset_mode=AutoresetMode.DISABLED, **SETTINGS)
+    games.reset(seed=0, options={"start": 20})
+    even = np.full((3, 5), 0.2)
+    for _ in range(5):
+        games.step(even)
+    _, info = games.reset(options={"reset_mask": np.array([True, False, False]), "start": 20})
+    assert info["value"][0] == 1.0 and (info["value"][1:] != 1.0).all()
+    while True:
+        _, _, terminated, truncated, _ = games.step(even)
+        if (terminated | truncated).any():
+            break
+    assert list(truncated) == [False, True, True]
+    with pytest.raises(ActionError, match="reset"):
+        games.step(even)
+    games.reset(options={"reset_mask": truncated})
+    games.step(even)
+
+
+def test_environments_are_independent(market):
+    games = PortfolioVectorEnv(market, 4, **SETTINGS)
+    games.reset(seed=1, options={"start": 30})
+    actions = np.full((4, 5), 0.2)
+    actions[2] = [1, 0, 0, 0, 0]
+    _, reward, *_, info = games.step(actions)
+    assert reward[0] == reward[1] == reward[3] != reward[2]
+    assert info["value"][0] == info["value"][3]
+
+
+def test_errors_name_the_environment(market):
+    games = PortfolioVectorEnv(market, 3, **SETTINGS)
+    with pytest.raises(ActionError, match="reset"):
+        games.step(np.full((3, 5), 0.2))
+    games.reset(seed=0)
+    bad = np.full((3, 5), 0.2)
+    bad[1, 4] = np.nan
+    with pytest.raises(ActionError, match="environment 1, asset 4"):
+        games.step(bad)
+    bad[1] = 0.3
+    with pytest.raises(ActionError, match="environment 1"):
+        games.step(bad)
+    with pytest.raises(SettingError, match="num_envs"):
+        PortfolioVectorEnv(market, 0)
+    with pytest.raises(SettingError, match="seed"):
+        games.reset(seed=[1, 2])
+
+
+def test_observations_are_fresh_arrays(market):
+    games = PortfolioVectorEnv(market, 2, **SETTINGS)
+    first, _ = games.reset(seed=0)
+    kept = {key: value.copy() for key, value in first.items()}
+    second, *_ = games.step(np.full((2, 5), 0.2))
+    for value in second.values():
+        value[:] = 3
+    same(first, kept)
