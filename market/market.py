@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import numbers
 import itertools
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,7 @@ class Market:
         prices: Positive prices, nan before listing and after delisting, (T, N) float64.
         returns: Simple returns, 0 where there is none, (T, N) float64; computed when not given.
         features: Finite features of each asset, (T, N, F) float32; the day's return when not given.
+            Float32 features and context are not copied: they may be large, or mapped from disk.
         feature_names: (F,).
         context: Finite features shared by all assets, (T, G) float32.
         context_names: (G,).
@@ -79,7 +81,7 @@ class Market:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  # frozen
         put("dates", _checked_dates(self.dates, self.name))
         put("assets", tuple(str(asset) for asset in self.assets))
-        put("prices", np.ascontiguousarray(self.prices, np.float64))
+        put("prices", _own(self.prices, np.float64))
         put("feature_names", tuple(self.feature_names))
         put("context_names", tuple(self.context_names))
         _check_names(self.name, "asset", self.assets)
@@ -88,13 +90,13 @@ class Market:
             raise DataError(f"{self.name}: asset 'cash' must be the last one, got {self.assets}")
         if self.tradable is None:
             put("tradable", np.isfinite(self.prices))
-        put("tradable", np.ascontiguousarray(self.tradable, bool))
+        put("tradable", _own(self.tradable, bool))
         _check_shape(self, "tradable", self.prices.shape)
         _check_prices(self)
         computed = simple_returns(self.prices)
         if self.returns is None:
             put("returns", computed)
-        put("returns", np.ascontiguousarray(self.returns, np.float64))
+        put("returns", _own(self.returns, np.float64))
         _check_returns(self, computed)
         if self.risk_free is None:
             put("risk_free", np.zeros(self.n_periods))
@@ -105,7 +107,7 @@ class Market:
             put("context", np.zeros((self.n_periods, 0), np.float32))
         put("features", np.asarray(self.features, np.float32))
         put("context", np.asarray(self.context, np.float32))
-        put("risk_free", np.asarray(self.risk_free, np.float64))
+        put("risk_free", _own(self.risk_free, np.float64))
         _check_panels(self)
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
@@ -260,9 +262,11 @@ def accrued_cash(dates: pd.DatetimeIndex, rate: float | pd.Series) -> np.ndarray
         if not np.isfinite(known[:-1]).all():
             row = int(np.flatnonzero(~np.isfinite(known))[0])
             raise DataError(f"cash_rate: no rate is known on {dates[row]:%Y-%m-%d}")
-    else:
+    elif isinstance(rate, numbers.Real):
         known = np.full(len(dates), float(rate))
-    if not (known[:-1] > -1.0).all():
+    else:
+        raise DataError(f"cash_rate: must be a number, a series by date, or None, got {rate!r}")
+    if not (np.isfinite(known[:-1]) & (known[:-1] > -1.0)).all():
         raise DataError(f"cash_rate: must be a finite fraction a year above -1, got {rate!r}")
     days = np.diff(dates.to_numpy()) / np.timedelta64(1, "D")
     earned = np.zeros(len(dates))
@@ -297,11 +301,9 @@ def _checked_dates(index: pd.Index, name: str) -> pd.DatetimeIndex:
 
 
 def _numeric(frame: pd.DataFrame, name: str) -> np.ndarray:
-    for column in frame.columns:
-        if not pd.api.types.is_numeric_dtype(frame[column]):
-            raise DataError(
-                f"{name}: column '{column}' must hold numbers, got {frame[column].dtype}"
-            )
+    for column, kind in zip(frame.columns, frame.dtypes, strict=True):
+        if not pd.api.types.is_numeric_dtype(kind):
+            raise DataError(f"{name}: column '{column}' must hold numbers, got {kind}")
     return frame.to_numpy(np.float64)
 
 
@@ -377,12 +379,18 @@ def _check_panels(market: Market) -> None:
         panel = getattr(market, key)
         if panel is None:
             continue
-        object.__setattr__(market, key, np.ascontiguousarray(panel, np.float64))
+        object.__setattr__(market, key, _own(panel, np.float64))
         _check_shape(market, key, shape)
         _refuse(market, np.isinf(panel) | (panel < 0), panel, f"{key} {{}} must be finite and >= 0")
     unknown = set(market.sectors) - set(market.assets)
     if unknown:
         raise DataError(f"{market.name}: sectors name unknown assets {sorted(unknown)}")
+
+
+def _own(array: Any, kind: type) -> np.ndarray:
+    """A contiguous array that its giver cannot write to behind our back."""
+    found = np.ascontiguousarray(array, kind)
+    return found.copy() if found is array and found.flags.writeable else found
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
