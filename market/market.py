@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import numbers
 import itertools
+import numbers
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -389,7 +389,7 @@ def _check_panels(market: Market) -> None:
 
 def _own(array: Any, kind: type) -> np.ndarray:
     """A contiguous array that its giver cannot write to behind our back."""
-    found = np.ascontiguousarray(array, kind)
+    found: np.ndarray = np.ascontiguousarray(array, kind)
     return found.copy() if found is array and found.flags.writeable else found
 
 
