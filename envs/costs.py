@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from envs.simulator import Array, namespace
 from market import Market, SettingError
 
 MAX_ITERATIONS = 100
 TOLERANCE = 1e-15
+LEAST_TRADE = 1e-9  # a change of weight below this is no trade
 
 
 class Cost(ABC):
@@ -66,6 +68,105 @@ class ProportionalCost(Cost):
 
 
 @dataclass(frozen=True)
+class HalfSpread(Cost):
+    """Half the bid-ask spread, paid on every trade: buys at mid * (1 + h), sales at mid * (1 - h).
+
+    Args:
+        half_spread: h in [0, 1), a fraction of the mid price, for all or by asset name.
+
+    Source: Roll, A simple implicit measure of the effective bid-ask spread (1984).
+
+    """
+
+    half_spread: float | Mapping[str, float]
+
+    def bind(self, market: Market) -> ProportionalRates:
+        """The same rate on both sides."""
+        return ProportionalCost(self.half_spread).bind(market)
+
+
+@dataclass(frozen=True)
+class FixedFee(Cost):
+    """A fee for each asset whose weight is asked to change, whatever the amount.
+
+    Args:
+        fee: Money per trade, >= 0.
+        capital: Money at the start, > 0, in the same currency.
+
+    Source: Magill & Constantinides, Portfolio selection with transactions costs (1976), on why
+    fixed costs make trades rare.
+
+    """
+
+    fee: float
+    capital: float
+
+    def __post_init__(self) -> None:
+        if self.fee < 0.0 or not self.capital > 0.0:
+            raise SettingError(
+                f"cost: fee must be >= 0 and capital > 0, got {self.fee} and {self.capital}"
+            )
+
+    def bind(self, market: Market) -> FeePerTrade:
+        """The fee as a fraction of the starting value."""
+        return FeePerTrade(self.fee / self.capital, n_risky=risky_count(market))
+
+
+@dataclass(frozen=True)
+class SquareRootImpact(Cost):
+    """Moving the price: a trade of money x pays c * sigma * sqrt(x / volume) of itself.
+
+    sigma is the standard deviation of daily returns and volume the mean money traded a day, both
+    over the last `window` rows, the day of the trade included.
+
+    Args:
+        capital: Money at the start, > 0.
+        coefficient: c, about 1.
+        window: Rows for sigma and volume.
+        participation: Trades are cut to this fraction of the day's mean volume; None: no limit.
+
+    Raises:
+        SettingError: On binding to a market without volume for some risky asset.
+
+    Source: Almgren, Thum, Hauptmann & Li, Direct estimation of equity market impact (2005); Tóth et
+    al., Anomalous price impact and the critical nature of liquidity (2011).
+
+    """
+
+    capital: float
+    coefficient: float = 1.0
+    window: int = 20
+    participation: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.capital > 0.0 or self.coefficient < 0.0 or self.window < 2:
+            raise SettingError(
+                "cost: impact needs capital > 0, coefficient >= 0 and window >= 2, got "
+                f"{self.capital}, {self.coefficient} and {self.window}"
+            )
+        if self.participation is not None and not 0.0 < self.participation <= 1.0:
+            raise SettingError(f"cost: participation must be in (0, 1], got {self.participation}")
+
+    def bind(self, market: Market) -> Impact:
+        """Volatility and volume of every day, from that day and those before it."""
+        n_risky = risky_count(market)
+        if market.volume is None:
+            raise SettingError(f"cost: impact needs volume, and {market.name} has none")
+        unknown = ~np.isfinite(market.volume[:, :n_risky]).any(0)
+        if unknown.any():
+            asset = market.assets[int(np.flatnonzero(unknown)[0])]
+            raise SettingError(f"cost: impact needs volume, and '{asset}' has none")
+        money = pd.DataFrame(market.volume * market.prices / self.capital).ffill().fillna(0.0)
+        volume = money.rolling(self.window, min_periods=1).mean().to_numpy(copy=True)
+        returns = pd.DataFrame(market.returns)
+        sigma = returns.rolling(self.window, min_periods=2).std().fillna(0.0).to_numpy(copy=True)
+        volume[:, n_risky:], sigma[:, n_risky:] = np.inf, 0.0
+        scale = self.coefficient * sigma / np.sqrt(np.maximum(volume, np.finfo(float).tiny))
+        limit = np.inf if self.participation is None else self.participation
+        return Impact(scale, volume, limit, n_risky=n_risky)
+
+
+@dataclass(frozen=True)
 class SumCost(Cost):
     """Several costs at once."""
 
@@ -88,27 +189,54 @@ class BoundCost(ABC):
     n_risky: int
 
     @abstractmethod
-    def evaluate(self, trades: Array, value: Array, liquidity: Any) -> tuple[Array, Array]:
-        """C(trades), shape (*B,), and dC/dtrades, shape (*B, N)."""
+    def evaluate(self, trades: Array, asked: Array, value: Array, rows: Any) -> tuple[Array, Array]:
+        """What trading costs.
+
+        Args:
+            trades: mu * target - weights, (*B, N).
+            asked: target - weights, (*B, N).
+            value: Portfolio value in units of the starting value, (*B,).
+            rows: What `liquidity` gave for the day.
+
+        Returns:
+            C, shape (*B,), as a fraction of value, and dC/dtrades, shape (*B, N).
+
+        """
+
+    def liquidity(self, t: Any) -> Any:
+        """What the cost depends on at row `t` of the market; None for rates."""
+        return None
+
+    def reachable(self, weights: Array, target: Array, value: Array, rows: Any) -> Array:
+        """The target as near as the market's volume lets a trade come, (*B, N)."""
+        return target
 
     def solve(self, weights: Array, target: Array, value: Array, liquidity: Any) -> Array:
         """The fraction of value left after trading from `weights` to `target`, shape (*B,).
 
         Newton's method on f(mu) = mu - 1 + C(mu * target - weights) from mu = 1. C is convex, so f
         is, and f(1) >= 0 > f(0): the iterates fall monotonically to the one root. Where even
-        selling everything costs all there is, nothing is left and mu = 0. The last Newton step is
-        taken once more at the root with gradients on, which makes mu differentiable (the implicit
-        function theorem) in torch.
+        selling everything costs all there is, nothing is left and mu = 0. Tensors take the search
+        without a gradient and one step more at the root with it: the implicit function theorem.
         """
         xp = namespace(target)
-        mu = xp.ones_like(value * 1.0)
+        fixed = [constant(array) for array in (weights, target, value)]
+        mu = xp.ones_like(fixed[1][..., 0])
         for _ in range(MAX_ITERATIONS):
-            charge, slope = self.evaluate(mu[..., None] * target - weights, value, liquidity)
-            descent = (mu - 1.0 + charge) / (1.0 + xp.sum(slope * target, axis=-1))
+            descent = self._descent(mu, *fixed, liquidity)
             mu = mu - descent
             if not xp.any(xp.abs(descent) > TOLERANCE):
                 break
+        if fixed[1] is not target:
+            mu = mu - self._descent(mu, weights, target, value, liquidity)
         return xp.maximum(mu, xp.zeros_like(mu))
+
+    def _descent(self, mu: Array, weights: Array, target: Array, value: Array, rows: Any) -> Array:
+        """The Newton step f / f' at mu."""
+        xp = namespace(target)
+        asked = target - weights
+        charge, slope = self.evaluate(mu[..., None] * target - weights, asked, value, rows)
+        return (mu - 1.0 + charge) / constant(1.0 + xp.sum(slope * target, axis=-1))
 
 
 class ProportionalRates(BoundCost):
@@ -120,7 +248,7 @@ class ProportionalRates(BoundCost):
         self.n_risky = n_risky
         self._like: dict[Any, tuple[Array, Array]] = {}
 
-    def evaluate(self, trades: Array, value: Array, liquidity: Any) -> tuple[Array, Array]:
+    def evaluate(self, trades: Array, asked: Array, value: Array, rows: Any) -> tuple[Array, Array]:
         """C = sum_i buy_i * max(trade_i, 0) + sell_i * max(-trade_i, 0)."""
         xp = namespace(trades)
         buy, sell = self._rates(trades)
@@ -147,18 +275,77 @@ class ProportionalRates(BoundCost):
             is_buy = now_buy
         return mu
 
-    def _rates(self, like: Array) -> tuple[Array, Array]:
+    def _rates(self, other: Array) -> tuple[Array, Array]:
         """The rates as arrays of the caller's library, device and precision."""
-        if type(like) is np.ndarray:
+        if type(other) is np.ndarray:
             return self.buy, self.sell
-        key = (like.device, like.dtype)
+        key = (other.device, other.dtype)
         if key not in self._like:
-            xp = namespace(like)
-            self._like[key] = tuple(
-                xp.asarray(rates, device=like.device, dtype=like.dtype)
-                for rates in (self.buy, self.sell)
-            )  # type: ignore[assignment]
+            self._like[key] = like(self.buy, other), like(self.sell, other)
         return self._like[key]
+
+
+class FeePerTrade(BoundCost):
+    """A fee for each asset whose weight is asked to change, as a fraction of the starting value."""
+
+    def __init__(self, fee: float, *, n_risky: int) -> None:
+        self.fee = fee
+        self.n_risky = n_risky
+
+    def evaluate(self, trades: Array, asked: Array, value: Array, rows: Any) -> tuple[Array, Array]:
+        """C = fee * (number of risky assets asked to change) / value; flat in the amounts."""
+        xp = namespace(trades)
+        changed = xp.abs(asked[..., : self.n_risky]) > LEAST_TRADE
+        left = xp.where(value > 0.0, value, xp.ones_like(value))
+        return self.fee * xp.sum(changed * 1.0, axis=-1) / left, xp.zeros_like(trades)
+
+
+class Impact(BoundCost):
+    """Square-root impact with each day's volatility and traded volume, both (T, N)."""
+
+    def __init__(
+        self, scale: np.ndarray, volume: np.ndarray, participation: float, *, n_risky: int
+    ) -> None:
+        self.scale = scale  # c * volatility / sqrt(volume); 0 for cash
+        self.volume = volume  # in units of the starting value; infinite for cash
+        self.participation = participation
+        self.n_risky = n_risky
+
+    def liquidity(self, t: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Impact scale and volume of the day, (*B, N) each."""
+        return self.scale[t], self.volume[t]
+
+    def evaluate(self, trades: Array, asked: Array, value: Array, rows: Any) -> tuple[Array, Array]:
+        """C = sum_i scale_i * sqrt(value) * |trade_i|^1.5."""
+        xp = namespace(trades)
+        scale = like(rows[0], trades) * (value**0.5)[..., None]
+        size = xp.abs(trades)
+        return xp.sum(scale * size**1.5, axis=-1), 1.5 * scale * size**0.5 * xp.sign(trades)
+
+    def reachable(self, weights: Array, target: Array, value: Array, rows: Any) -> Array:
+        """Trades cut to `participation` of the day's volume; what they leave stays cash.
+
+        Where buys then cost more than sales and cash bring, all buys shrink alike; without cash
+        all trades shrink by the one factor that fits.
+        """
+        if self.participation == np.inf:
+            return target
+        left = np.where(value > 0.0, value, 1.0)[..., None]
+        most = self.participation * rows[1] / left
+        asked = target - weights
+        if self.n_risky == target.shape[-1]:
+            share = np.where(
+                asked != 0.0, most / np.where(asked != 0.0, np.abs(asked), 1.0), np.inf
+            )
+            return weights + np.minimum(share.min(-1), 1.0)[..., None] * asked
+        risky = np.clip(asked, -most, most)[..., : self.n_risky]
+        buys, sales = np.maximum(risky, 0.0), np.minimum(risky, 0.0)
+        funds = weights[..., -1:] - sales.sum(-1, keepdims=True)
+        spent = buys.sum(-1, keepdims=True)
+        shrink = np.where(spent > funds, funds / np.where(spent > 0.0, spent, 1.0), 1.0)
+        reached = weights[..., : self.n_risky] + sales + shrink * buys
+        cash = np.maximum(1.0 - reached.sum(-1, keepdims=True), 0.0)
+        return np.concatenate([np.maximum(reached, 0.0), cash], axis=-1)
 
 
 class BoundSum(BoundCost):
@@ -168,10 +355,35 @@ class BoundSum(BoundCost):
         self.costs = costs
         self.n_risky = costs[0].n_risky
 
-    def evaluate(self, trades: Array, value: Array, liquidity: Any) -> tuple[Array, Array]:
+    def liquidity(self, t: Any) -> tuple[Any, ...]:
+        """Each part's."""
+        return tuple(cost.liquidity(t) for cost in self.costs)
+
+    def evaluate(self, trades: Array, asked: Array, value: Array, rows: Any) -> tuple[Array, Array]:
         """Amounts and slopes added up."""
-        parts = [cost.evaluate(trades, value, liquidity) for cost in self.costs]
+        parts = [
+            cost.evaluate(trades, asked, value, own)
+            for cost, own in zip(self.costs, rows, strict=True)
+        ]
         return sum(charge for charge, _ in parts), sum(slope for _, slope in parts)
+
+    def reachable(self, weights: Array, target: Array, value: Array, rows: Any) -> Array:
+        """Within every part's volume."""
+        for cost, own in zip(self.costs, rows, strict=True):
+            target = cost.reachable(weights, target, value, own)
+        return target
+
+
+def constant(array: Array) -> Array:
+    """The array cut off from gradients; numpy arrays as they are."""
+    return array.detach() if hasattr(array, "detach") else array
+
+
+def like(array: np.ndarray, other: Array) -> Array:
+    """The array in the other's library, device and precision."""
+    if type(other) is np.ndarray:
+        return array
+    return namespace(other).asarray(array, device=other.device, dtype=other.dtype)
 
 
 def risky_count(market: Market) -> int:

@@ -196,7 +196,11 @@ class Rules:
             )
         t_next = t + 1
         truncated = t_next >= state.end
-        row = Row(self.returns[t_next], self.relatives[t_next], self.risk_free[t_next], truncated)
+        liquidity = self.cost.liquidity(t)
+        if liquidity is not None:
+            target = self.cost.reachable(held, target, portfolio.value, liquidity)
+        returns, relatives = self.returns[t_next], self.relatives[t_next]
+        row = Row(returns, relatives, self.risk_free[t_next], truncated, liquidity)
         if self._intraday is not None:
             row = row._replace(
                 returns=self._intraday[t_next] - 1.0, relatives=self._intraday[t_next]

@@ -20,7 +20,6 @@ from envs.actions import Lattice, Simplex
 from envs.costs import ProportionalCost
 from market import ActionError, DataError, Market, SettingError
 
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -124,6 +123,7 @@ def test_both_checkers_pass(make_market):
             with warnings.catch_warnings():
                 # advice on bounds and image shapes that does not apply to market features
                 warnings.filterwarnings("ignore", "(?s).*A Box observation space m..imum value is")
+                warnings.filterwarnings("ignore", "(?s).*For Box action spaces, we recommend")
                 warnings.filterwarnings("ignore", category=UserWarning, module="stable_baselines3")
                 check_env(env, skip_render_check=True)
                 sb3_check_env(env)
