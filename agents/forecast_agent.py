@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.base import Agent, Monitor, Task
 from agents.forecasters import FORECASTERS, Forecaster, TextbookLSTM, TextbookLSTMSettings
-from agents.rules import RULES, Proportional, Rule, VolatilityLimit, build, make_rule
+from agents.rules import RULES, Proportional, Rule, VolatilityLimit, build
 from agents.settings import as_dict, require
 from market import Market, SettingError
 
@@ -44,9 +44,9 @@ class ForecastAgent(Agent):
             key: part for key, part in settings.items() if isinstance(part, (Forecaster, Rule))
         }
         super().__init__(**(settings | {key: described(part) for key, part in parts.items()}))
-        forecaster, rule, self._limit = self._parts()
-        self.forecaster: Forecaster = parts.get("forecaster", forecaster)
-        self.rule: Rule = parts.get("rule", rule)
+        self.forecaster: Forecaster = parts.get("forecaster") or self._forecaster()
+        self.rule: Rule = parts.get("rule") or self._rule()
+        self._limit = self._volatility_limit()
         window = 0 if self._limit is None else self._limit.window + 1
         self.lookback = max(self.forecaster.lookback, self.rule.lookback, window)
 
@@ -82,10 +82,11 @@ class ForecastAgent(Agent):
         agent.forecaster.load(folder)
         return agent
 
-    def _parts(self) -> tuple[Forecaster, Rule, VolatilityLimit | None]:
-        settings = self.settings
-        forecaster = build(settings.forecaster, FORECASTERS, "forecaster")
-        return forecaster, make_rule(settings.rule), self._volatility_limit()
+    def _forecaster(self) -> Forecaster:
+        return build(self.settings.forecaster, FORECASTERS, "forecaster")
+
+    def _rule(self) -> Rule:
+        return build(self.settings.rule, RULES, "rule")
 
     def _volatility_limit(self) -> VolatilityLimit | None:
         limit, window = self.settings.volatility, self.settings.volatility_window
@@ -113,10 +114,12 @@ class TextbookAgent(ForecastAgent):
 
     Settings: ClassVar[type] = TextbookSettings
 
-    def _parts(self) -> tuple[Forecaster, Rule, VolatilityLimit | None]:
+    def _forecaster(self) -> Forecaster:
         names = [entry.name for entry in fields(TextbookLSTMSettings)]
-        forecaster = TextbookLSTM(**{name: getattr(self.settings, name) for name in names})
-        return forecaster, Proportional(), self._volatility_limit()
+        return TextbookLSTM(**{name: getattr(self.settings, name) for name in names})
+
+    def _rule(self) -> Rule:
+        return Proportional()
 
 
 def described(part: Any) -> str:

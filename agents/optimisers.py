@@ -130,19 +130,20 @@ def prior(mean: str, covariance: str) -> Any:
     from skfolio import moments
     from skfolio.prior import EmpiricalPrior
 
-    method = moments.ShrunkMuMethods.BAYES_STEIN
-    means = {
-        "empirical": moments.EmpiricalMu,
-        "bayes_stein": lambda: moments.ShrunkMu(method=method),
-    }
     covariances = {
         "empirical": moments.EmpiricalCovariance,
         "ledoit_wolf": moments.LedoitWolf,
         "oas": moments.OAS,
     }
-    return EmpiricalPrior(
-        mu_estimator=means[mean](), covariance_estimator=covariances[covariance]()
-    )
+    matrix = covariances[covariance]
+    method = moments.ShrunkMuMethods.BAYES_STEIN
+    means = {
+        "empirical": moments.EmpiricalMu,
+        "bayes_stein": lambda: moments.ShrunkMu(
+            covariance_estimator=matrix(), vol_weighted_target=True, method=method
+        ),
+    }
+    return EmpiricalPrior(mu_estimator=means[mean](), covariance_estimator=matrix())
 
 
 def solver_errors() -> tuple[type[Exception], ...]:

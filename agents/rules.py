@@ -43,11 +43,6 @@ class Proportional(Rule):
 RULES: dict[str, type[Rule]] = {"proportional": Proportional}
 
 
-def make_rule(spec: str | Rule) -> Rule:
-    """A rule from text such as "proportional" or "top_k(k=3)", or as it is."""
-    return spec if isinstance(spec, Rule) else build(spec, RULES, "rule")
-
-
 def build(spec: str, registry: dict[str, Any], kind: str) -> Any:
     """An object of a registry from "name" or "name(setting=value)"."""
     name, positional, settings = parse_call(spec)

@@ -1,0 +1,78 @@
+"""Allocation rules against hand values and the limits they promise."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from agents.rules import RULES, Proportional, VolatilityLimit, build
+from market import Market, SettingError
+
+
+def market_of(returns, cash=0.0):
+    frame = pd.DataFrame(100.0 * np.cumprod(1.0 + returns, axis=0))
+    frame.index = pd.bdate_range("2015-01-01", periods=len(frame))
+    return Market.from_prices(frame.rename(columns=str), cash_rate=cash)
+
+
+@pytest.fixture(scope="module")
+def market():
+    return market_of(0.01 * np.random.default_rng(0).standard_normal((80, 3)))
+
+
+CASH = np.array([0.0, 0.0, 0.0, 1.0])
+
+
+def test_proportional_by_hand(market):
+    forecast = np.array([0.003, -0.5, 0.001, 0.2])  # cash is not a risky asset
+    np.testing.assert_allclose(Proportional()(forecast, market, CASH), [0.75, 0, 0.25, 0])
+
+
+def test_proportional_is_all_cash_when_nothing_is_positive(market):
+    forecast = np.array([-0.003, 0.0, -0.001, 0.2])
+    np.testing.assert_array_equal(Proportional()(forecast, market, CASH), CASH)
+
+
+def test_proportional_without_cash_and_without_a_positive_forecast_is_equal():
+    market = market_of(np.full((5, 2), 0.01), cash=None)
+    np.testing.assert_allclose(Proportional()(np.array([-1.0, -2.0]), market, CASH), 0.5)
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+@given(forecast=arrays(float, 4, elements=st.floats(-0.1, 0.1)))
+def test_every_rule_gives_weights(market, name, forecast):
+    target = RULES[name]()(forecast, market, np.array([0.2, 0.3, 0.1, 0.4]))
+    assert target.min() >= 0.0 and target.sum() == pytest.approx(1.0)
+
+
+def test_volatility_limit_is_met_exactly_and_only_when_needed(market):
+    limit = VolatilityLimit(limit=0.10, window=60)
+    target = np.array([0.5, 0.3, 0.2, 0.0])
+    scaled = limit(target, market)
+    path = market.returns[-60:, :3] @ scaled[:3]
+    assert path.std(ddof=1) * np.sqrt(252) == pytest.approx(0.10, rel=1e-12)
+    np.testing.assert_allclose(scaled[:3] / scaled[:3].sum(), target[:3])
+    assert scaled.sum() == pytest.approx(1.0)
+    calm = np.array([0.1, 0.1, 0.1, 0.7])
+    np.testing.assert_array_equal(limit(calm, market), calm)
+
+
+def test_volatility_limit_uses_the_window_alone(market):
+    limit, target = VolatilityLimit(window=30), np.array([0.5, 0.3, 0.2, 0.0])
+    np.testing.assert_array_equal(limit(target, market), limit(target, market[50:]))
+
+
+def test_volatility_limit_needs_cash():
+    market = market_of(np.full((5, 2), 0.01), cash=None)
+    with pytest.raises(SettingError, match="needs a market with cash"):
+        VolatilityLimit()(np.array([0.5, 0.5]), market)
+
+
+def test_build_names_what_is_wrong():
+    assert build("proportional", RULES, "rule") == Proportional()
+    with pytest.raises(SettingError, match="unknown rule 'top'"):
+        build("top", RULES, "rule")
+    with pytest.raises(SettingError, match="unexpected keyword argument 'k'"):
+        build("proportional(k=1)", RULES, "rule")
