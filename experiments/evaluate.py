@@ -1,0 +1,129 @@
+"""Back-test saved agents on other data or other days than they were tested on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from agents.base import Agent
+from agents.rollout import roll
+from experiments.backtest import Backtest
+from experiments.config import ExperimentConfig
+from experiments.plan import agent_class, make_task, read_market
+from experiments.run_dir import Run, write_atomic
+from market import DataError, Market, SettingError
+
+PINNED = ("start", "end")  # of the run's own data; other data have other days
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A saved agent's path over some days."""
+
+    run: Run
+    backtest: Backtest
+    notes: tuple[str, ...]
+
+
+def evaluate(
+    run: Run, config: ExperimentConfig, changes: Mapping[str, Any], start: str | None = None
+) -> Evaluation:
+    """Let a run's agent decide again; nothing is written.
+
+    Args:
+        run: A finished run.
+        config: What it was run with.
+        changes: Fields of the data block that differ.
+        start: Date of the first decision; by default the last day of validation where the data
+            reach back to it, else the first day that has enough history.
+
+    Raises:
+        InputError: If the run holds no agent, or the data do not suit it.
+
+    """
+    agent = load_agent(run, config.agent.name)
+    other = "source" in changes or "options" in changes
+    data = dataclasses.replace(config.data, **({key: None for key in PINNED} if other else {}))
+    market = read_market(dataclasses.replace(data, **changes))
+    check_market(run, market)
+    task = dataclasses.replace(make_task(config.task), reward="log_return")
+    begin = first_decision(agent, market, config, start)
+    path = roll(agent, market, task, start=begin)
+    return Evaluation(run, Backtest.of(path, market), notes(market, config, path.dates[0]))
+
+
+def load_agent(run: Run, name: str) -> Agent:
+    """The fitted agent of a run.
+
+    Raises:
+        SettingError: If the run did not finish or stored no agent.
+        DataError: If what it stored is damaged.
+
+    """
+    if not run.finished:
+        raise SettingError(f"{run.path}: the run is {run.status}: {run.error or 'no numbers'}")
+    folder = run.path / "model"
+    if not folder.is_dir():
+        raise SettingError(f"{run.path}: holds no model; {run.manifest.get('model', 'not saved')}")
+    try:
+        return agent_class(name).load(folder)
+    except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"{folder}: the model cannot be loaded: {reason}") from error
+
+
+def check_market(run: Run, market: Market) -> None:
+    """Refuse data with other assets than the agent knows."""
+    known = tuple(run.manifest.get("data", {}).get("assets", ()))
+    if market.assets != known:
+        raise DataError(
+            f"{market.name}: assets must be those the agent knows, {', '.join(known)}; "
+            f"got {', '.join(market.assets)}"
+        )
+
+
+def first_decision(
+    agent: Agent, market: Market, config: ExperimentConfig, start: str | None
+) -> pd.Timestamp | str | None:
+    """The date asked for, or the end of validation, or None for the earliest there can be."""
+    if start is not None:
+        return start
+    earliest = agent.lookback - 1 + config.task.decision_lag
+    end = pd.Timestamp(config.split.valid_end)
+    if earliest < market.n_periods and market.dates[earliest] <= end < market.dates[-1]:
+        return market.dates[market.index(end)]
+    return None
+
+
+def notes(market: Market, config: ExperimentConfig, begin: pd.Timestamp) -> tuple[str, ...]:
+    """Caveats of the data, and whether the agent has seen these days."""
+    end = pd.Timestamp(config.split.valid_end)
+    if begin < end:
+        seen = (
+            f"days up to {end:%Y-%m-%d} were used to train or choose the agent, where it saw them"
+        )
+        return (seen, *market.notes)
+    return market.notes
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """The back-test as Parquet or CSV, by the file's ending.
+
+    Raises:
+        SettingError: If the ending is another or the file cannot be written.
+
+    """
+    try:
+        if path.suffix == ".parquet":
+            write_atomic(path, frame.to_parquet())
+        elif path.suffix == ".csv":
+            write_atomic(path, frame.to_csv())
+        else:
+            raise SettingError(f"--output must end in .parquet or .csv, got {path}")
+    except OSError as error:
+        raise SettingError(f"--output: cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,290 @@
+"""From settings to things: market, split, task, agent; all checked before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from agents import AGENTS
+from agents.base import Agent, Task
+from envs import constraints as limits
+from envs.costs import ProportionalCost
+from experiments.config import AgentConfig, DataConfig, ExperimentConfig, SplitConfig, TaskConfig
+from experiments.run_dir import check_name, run_path
+from market import DataError, Market, SettingError, load_market
+from market.errors import InputError
+from market.features import DEFAULT_FEATURES
+from market.names import parse_call, unknown_name
+from market.sources.bundled import UNIVERSES
+
+SPLITS = {"multi_asset": SplitConfig(train_end="2012-12-31", valid_end="2015-12-31")}
+FRACTIONS = (0.6, 0.8)  # of the days, where no dates are given
+CONSTRAINTS = {
+    "max_weight": limits.MaxWeight,
+    "min_weight": limits.MinWeight,
+    "group_cap": limits.GroupCap,
+    "turnover_cap": limits.TurnoverCap,
+    "cash_floor": limits.CashFloor,
+    "volatility_target": limits.VolatilityTarget,
+    "value_at_risk_limit": limits.ValueAtRiskLimit,
+    "cvar_limit": limits.CVaRLimit,
+    "stop_loss": limits.StopLoss,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A trial, ready to run.
+
+    Attributes:
+        config: Resolved: dates, assets, features and the agent's settings are all spelt out.
+        market: All the data.
+        train: Rows up to the end of training.
+        valid: Rows of validation, with the history before them that a first decision needs.
+        agent: Not fitted.
+        task: Rules for fitting and for judging.
+
+    """
+
+    config: ExperimentConfig
+    market: Market
+    train: Market
+    valid: Market
+    agent: Agent
+    task: Task
+
+    @property
+    def splits(self) -> dict[str, list[str]]:
+        """First and last day of each part."""
+        dates, cuts = self.market.dates, [0]
+        cuts += [self.market.index(end) + 1 for end in self.ends] + [self.market.n_periods]
+        names = ("train", "valid", "test")
+        return {
+            name: [f"{dates[cuts[i]]:%Y-%m-%d}", f"{dates[cuts[i + 1] - 1]:%Y-%m-%d}"]
+            for i, name in enumerate(names)
+        }
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Last day of training and of validation."""
+        split = self.config.split
+        assert split.train_end is not None and split.valid_end is not None
+        return split.train_end, split.valid_end
+
+    @property
+    def about_data(self) -> dict[str, Any]:
+        """What the manifest says of the data."""
+        return about_data(self.market)
+
+
+def prepare(config: ExperimentConfig, market: Market | None = None) -> Plan:
+    """Load, split and build everything a trial needs; nothing is written.
+
+    Args:
+        config: Of the experiment.
+        market: What the data block describes, where it is loaded already.
+
+    Raises:
+        InputError: If any setting does not fit the data, the task or the agent.
+
+    """
+    for seed in config.seed_list:
+        run_path(config.results, config.experiment, check_name("label", config.agent.title), seed)
+    agent, task = make_agent(config.agent), make_task(config.task)
+    market = market if market is not None else read_market(config.data)
+    split = resolve_split(config.split, config.data.source, market)
+    check_history(agent, task, market, split)
+    history = agent.lookback + task.decision_lag
+    train, valid, _ = market.split(split.train_end, split.valid_end, history=history)
+    task.env(train, lookback=agent.lookback)
+    resolved = dataclasses.replace(
+        config,
+        data=_resolved_data(config.data, market),
+        split=split,
+        agent=dataclasses.replace(config.agent, settings=_settings(agent, config.agent)),
+    )
+    return Plan(resolved, market, train, valid, agent, task)
+
+
+def read_market(data: DataConfig) -> Market:
+    """The market a data block describes; what goes wrong with its files is the user's to know.
+
+    Raises:
+        InputError: If an option, a file or a number in it is not as it must be.
+
+    """
+    fixed = ("start", "end", "assets", "features")
+    clash = [key for key in data.options if key in (*fixed, "name")]
+    if clash:
+        raise SettingError(f"data.options.{clash[0]}: write it as data.{clash[0]}")
+    try:
+        return load_market(
+            data.source, **{key: getattr(data, key) for key in fixed}, **data.options
+        )
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{data.source}: {error.filename or 'data'}: {reason}") from error
+    except TypeError as error:
+        if data.source in UNIVERSES:
+            raise
+        raise SettingError(f"data.options of '{data.source}': {error}") from error
+
+
+def resolve_split(split: SplitConfig, source: str, market: Market) -> SplitConfig:
+    """The dates given; else the source's own where the data reach over them; else by fractions."""
+    own = SPLITS.get(source)
+    if split.train_end is None and own is not None:
+        ends = [pd.Timestamp(end) for end in (own.train_end, own.valid_end)]
+        if market.dates[0] < ends[0] and ends[1] < market.dates[-1]:
+            split = own
+    if split.train_end is None:
+        rows = [max(1, round(share * market.n_periods)) - 1 for share in FRACTIONS]
+        train_end, valid_end = (market.dates[row].strftime("%Y-%m-%d") for row in rows)
+        split = SplitConfig(train_end=train_end, valid_end=valid_end)
+    market.split(split.train_end, split.valid_end)
+    return split
+
+
+def check_history(agent: Agent, task: Task, market: Market, split: SplitConfig) -> None:
+    """Refuse an agent that needs more history than training offers before its first decision."""
+    rows, needed = market.index(split.train_end) + 1, agent.lookback + task.decision_lag + 1
+    if rows < needed:
+        raise DataError(
+            f"agent {type(agent).__name__}: lookback {agent.lookback} with decision_lag "
+            f"{task.decision_lag} needs {needed} days of training, got {rows} "
+            f"({market.dates[0]:%Y-%m-%d} .. {split.train_end})"
+        )
+
+
+def make_task(config: TaskConfig) -> Task:
+    """Costs, reward and limits."""
+    return Task(
+        cost=ProportionalCost(config.cost.buy, config.cost.sell),
+        reward=config.reward,
+        constraints=make_constraints(config.constraints),
+        decision_lag=config.decision_lag,
+        fill=config.fill,
+    )
+
+
+def make_constraints(specs: Sequence[str]) -> tuple[Any, ...]:
+    """Limits from text such as "max_weight(0.4)".
+
+    Raises:
+        SettingError: If a name or parameter is unknown or out of range.
+
+    """
+    made = []
+    for spec in specs:
+        name, values, named = parse_call(spec)
+        if name not in CONSTRAINTS:
+            raise unknown_name("constraint", name, CONSTRAINTS)
+        try:
+            made.append(CONSTRAINTS[name](*values, **named))
+        except TypeError as error:
+            reason = str(error).replace("__init__()", name)
+            raise SettingError(f"task.constraints: {spec!r}: {reason}") from None
+    return tuple(made)
+
+
+def make_agent(config: AgentConfig) -> Agent:
+    """The agent with its settings, not fitted.
+
+    Raises:
+        SettingError: If it is unknown, or its settings are.
+
+    """
+    kind = agent_class(config.name)
+    try:
+        return kind(**config.settings)
+    except TypeError as error:
+        raise SettingError(f"agent {config.name}: {error}") from None
+    except InputError as error:
+        raise SettingError(f"agent {config.title}: {error}") from None
+
+
+def agent_class(name: str) -> type[Agent]:
+    """A registered agent, or a user's own by `module:Class` or `file.py:Class`.
+
+    Raises:
+        SettingError: If there is no such agent, or it is no subclass of `Agent`.
+
+    """
+    if ":" not in name:
+        found: type[Agent] = AGENTS[name]
+        return found
+    place, _, attribute = name.rpartition(":")
+    if place.partition(".")[0] in sys.stdlib_module_names:
+        raise SettingError(f"agent {name!r}: {place} is part of Python, no agent")
+    try:
+        module = _run_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+    except InputError:
+        raise
+    except Exception as error:  # any fault of code that is not ours
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SettingError(f"agent {name!r} cannot be imported: {reason}") from error
+    kind = getattr(module, attribute, None)
+    if not isinstance(kind, type) or not issubclass(kind, Agent):
+        raise SettingError(f"agent {name!r}: {attribute} must be a subclass of agents.base.Agent")
+    return kind
+
+
+def about_data(market: Market) -> dict[str, Any]:
+    """Name, span, assets, digest and caveats of the data."""
+    return {
+        "name": market.name,
+        "start": f"{market.dates[0]:%Y-%m-%d}",
+        "end": f"{market.dates[-1]:%Y-%m-%d}",
+        "assets": list(market.assets),
+        "sha256": market.fingerprint(),
+        "notes": list(market.notes),
+    }
+
+
+def _run_file(path: Path) -> Any:
+    if not path.is_file():
+        raise SettingError(f"agent: there is no file {path}")
+    name = "allocgym_agent_" + re.sub(r"\W", "_", str(path.resolve()))
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def _settings(agent: Agent, config: AgentConfig) -> dict[str, Any]:
+    """All settings of the agent, defaults included, as plain values."""
+    settings: Any = getattr(agent, "settings", None)
+    if not dataclasses.is_dataclass(settings):
+        return dict(config.settings)
+    return _plain(dataclasses.asdict(settings))  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, for YAML."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _resolved_data(data: DataConfig, market: Market) -> DataConfig:
+    features = data.features
+    if features is None and data.source in UNIVERSES:
+        features = list(DEFAULT_FEATURES)
+    return dataclasses.replace(
+        data,
+        start=f"{market.dates[0]:%Y-%m-%d}",
+        end=f"{market.dates[-1]:%Y-%m-%d}",
+        assets=list(market.assets),
+        features=features,
+    )
