@@ -87,7 +87,7 @@ class Run:
     def read(cls, path: str | Path) -> Self:
         """Read one run folder; what is missing or cannot be read is named in `error`."""
         path = Path(path)
-        manifest, problem = _attempt(_read_mapping, path / "manifest.json")
+        manifest, problem = _attempt(_read_manifest, path / "manifest.json")
         manifest = manifest or {}
         status = str(manifest.get("status")) if manifest else "missing"
         problems = [problem, str(manifest.get("error") or "")]
@@ -95,7 +95,7 @@ class Run:
             problems.append("did not finish: still running, or cut off")
         config, metrics, backtest = None, None, None
         if manifest:
-            config, problem = _attempt(_read_mapping, path / "config.yaml")
+            config, problem = _attempt(_read_config, path / "config.yaml")
             problems.append(problem)
             metrics, problem = _attempt(_read_metrics, path / "metrics.jsonl")
             problems.append(problem)
@@ -130,9 +130,16 @@ def _attempt(reader: Callable[[Path], T], path: Path) -> tuple[T | None, str]:
         return None, f"{path.name} is unreadable: {str(error).splitlines()[0]}"
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
-    text = path.read_text("utf-8")
-    return _mapping(json.loads(text) if path.suffix == ".json" else yaml.safe_load(text) or {})
+def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = _mapping(json.loads(path.read_text("utf-8")))
+    for key in ("data", "splits", "seconds", "versions"):
+        if not isinstance(manifest.setdefault(key, {}), dict):
+            raise DataError(f"`{key}` must be a mapping, got {manifest[key]!r:.80}")
+    return manifest
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    return _mapping(yaml.safe_load(path.read_text("utf-8")) or {})
 
 
 def _mapping(found: Any) -> dict[str, Any]:

@@ -1,0 +1,151 @@
+"""One self-contained HTML page from run folders: what happened, how sure one can be, what was run.
+
+The page needs no network and runs no script. It is built from the files alone, and the same files
+give the same bytes. Runs that failed are listed with their reason.
+"""
+
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+
+from experiments.facts import configs, facts, notes, versions
+from experiments.pictures import Exhibit, all_agents, allocations, curve_by_seed, learning_curves
+from experiments.run_dir import write_atomic
+from experiments.runs import Run
+from experiments.summary import agent_labels, summarise
+from experiments.verdict import HEADINGS, cells, conventions, headline, verdict_lines
+
+SIGN = re.compile(r"(?<!\w)-(?=\d)")
+
+
+def write_report(
+    runs: Sequence[Run],
+    path: str | Path,
+    *,
+    title: str | None = None,
+    frame: pd.DataFrame | None = None,
+) -> Path:
+    """Write the page for these runs; an older page stays until the new one is complete.
+
+    Args:
+        runs: As `find_runs` gives them, failed ones too.
+        path: The HTML file; its folder is made if missing.
+        title: Heading of the page; by default the experiments' names.
+        frame: `summarise(runs)`, where the caller has it already.
+
+    Returns:
+        The path written.
+
+    Raises:
+        SettingError: If there are no runs.
+        DataError: If finished runs cover different test days.
+    """
+    path, page = Path(path), render_report(runs, title=title, frame=frame)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, page)
+    return path
+
+
+def render_report(
+    runs: Sequence[Run], *, title: str | None = None, frame: pd.DataFrame | None = None
+) -> str:
+    """The page as text; see `write_report`."""
+    frame = summarise(runs) if frame is None else frame
+    exhibit = Exhibit.of(runs, frame)
+    template = files("experiments").joinpath("report.html").read_text("utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["signed"] = lambda text: SIGN.sub("\N{MINUS SIGN}", text)
+    return environment.from_string(template).render(
+        title=title or ", ".join(dict.fromkeys(run.experiment for run in runs)),
+        headline=headline(frame),
+        verdicts=verdict_lines(frame),
+        conventions=conventions(frame),
+        notes=notes(runs),
+        headings=HEADINGS,
+        rows=_rows(exhibit),
+        reference=frame.attrs["reference"],
+        marks=exhibit.marks,
+        span=_span(exhibit),
+        pictures=all_agents(exhibit) if exhibit.agents else {},
+        allocations=allocations(exhibit) if exhibit.agents else {},
+        trading=_trading(exhibit),
+        curves=learning_curves(exhibit),
+        without_curve=[
+            name for name, group in agent_labels(runs).items() if not curve_by_seed(group)
+        ],
+        seeds=_seeds(exhibit),
+        facts=facts(runs),
+        versions=versions(runs),
+        configs=configs(runs),
+    )
+
+
+def _rows(exhibit: Exhibit) -> list[dict[str, Any]]:
+    return [
+        {
+            "agent": name,
+            "cells": cells(row),
+            "verdict": row["verdict"],
+            "short": _short(row),
+            "mark": exhibit.marks[str(name)],
+        }
+        for name, row in exhibit.frame.iterrows()
+    ]
+
+
+def _short(row: pd.Series) -> str:
+    """Sharpe difference and verdict, without the reference's name, which heads the column."""
+    words = str(row["verdict"]).split(" than ")[0].split(" from ")[0]
+    known = row["verdict"] != "reference" and not pd.isna(row["difference"])
+    return f"{row['difference']:+.2f} {words}" if known else words
+
+
+def _seeds(exhibit: Exhibit) -> list[dict[str, Any]]:
+    """Every run, with how it ended and how long it took."""
+    rows = []
+    for name, group in agent_labels(exhibit.runs).items():
+        for run in group:
+            seconds = run.manifest.get("seconds", {})
+            took = {key: seconds.get(key) for key in ("fit", "test")}
+            shown = {
+                key: f"{value:.1f}" if isinstance(value, int | float) else ""
+                for key, value in took.items()
+            }
+            about = {"agent": name, "seed": run.seed, "status": run.status, "error": run.error}
+            rows.append(about | shown)
+    return rows
+
+
+def _span(exhibit: Exhibit) -> dict[str, Any]:
+    finished = sum(run.finished for run in exhibit.runs)
+    days = exhibit.days if exhibit.agents else pd.DatetimeIndex([])
+    return {
+        "days": len(days),
+        "start": f"{days[0]:%Y-%m-%d}" if len(days) else "",
+        "end": f"{days[-1]:%Y-%m-%d}" if len(days) else "",
+        "runs": len(exhibit.runs),
+        "failed": len(exhibit.runs) - finished,
+        "agents": len(exhibit.frame),
+    }
+
+
+def _trading(exhibit: Exhibit) -> list[dict[str, Any]]:
+    """Turnover and cost per year, with bars relative to the largest."""
+    frame = exhibit.frame.loc[list(exhibit.agents)].sort_values("turnover", ascending=False)
+    keys = ["turnover", "cost"]
+    bars = (frame[keys] / frame[keys].max().clip(lower=1e-12)).to_numpy()
+    return [
+        {
+            "agent": name,
+            "numbers": [f"{row['turnover']:.1f}", f"{row['cost']:.2%}"],
+            "bars": [f"{bar:.1%}" for bar in bars[number]],
+        }
+        for number, (name, row) in enumerate(frame.iterrows())
+    ]
