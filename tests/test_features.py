@@ -1,12 +1,14 @@
 """Features: each against a plain loop over one asset's past, and none may know the future."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.spatial.distance import mahalanobis
 
 from market import DataError, Market, SettingError, load_market
 from market.features import (
@@ -79,9 +81,37 @@ def loop_rsi(prices: list[float], t: int, window: int) -> float:
     return 100 - 100 / (1 + up / down)
 
 
+def loop_ema(values: list[float], span: int) -> list[float]:
+    means = [values[0]]
+    for value in values[1:]:
+        means.append(value * 2 / (span + 1) + means[-1] * (1 - 2 / (span + 1)))
+    return means
+
+
+def loop_macd(prices: list[float], t: int, signal: int = 0) -> float:
+    fast, slow = loop_ema(prices[: t + 1], 3), loop_ema(prices[: t + 1], 6)
+    line = [a - b for a, b in zip(fast, slow, strict=True)]
+    return (line[t] - (loop_ema(line, signal)[t] if signal else 0.0)) / prices[t]
+
+
+def loop_bollinger(prices: list[float], t: int, window: int) -> float:
+    past = prices[t - window + 1 : t + 1]
+    mean = sum(past) / window
+    return (prices[t] - mean) / (2 * (sum((x - mean) ** 2 for x in past) / window) ** 0.5)
+
+
+def loop_drawdown(prices: list[float], t: int, window: int) -> float:
+    return 1 - prices[t] / max(prices[t - window + 1 : t + 1])
+
+
 @pytest.mark.parametrize(
     ("spec", "loop"),
     [
+        ("macd(3, 6)", loop_macd),
+        ("macd_histogram(3, 6, 4)", lambda p, t: loop_macd(p, t, 4)),
+        ("bollinger(20)", lambda p, t: loop_bollinger(p, t, 20)),
+        ("momentum(30, 10)", lambda p, t: p[t - 10] / p[t - 30] - 1),
+        ("drawdown(40)", lambda p, t: loop_drawdown(p, t, 40)),
         ("return(5)", lambda p, t: loop_return(p, t, 5)),
         ("return(20)", lambda p, t: loop_return(p, t, 20)),
         ("moving_average_ratio(10)", lambda p, t: loop_average_ratio(p, t, 10)),
@@ -99,6 +129,73 @@ def test_a_feature_equals_its_loop(spec: str, loop: Callable) -> None:
         for t in (listed + first, 150, T - 1):
             expected = loop(prices, t - listed)
             assert built.features[t, column, 0] == pytest.approx(expected, rel=1e-5, abs=1e-7)
+
+
+def test_ranges_and_volume_equal_their_loops() -> None:
+    market = random_market(n_periods=320)
+    built = build_features(market, ["parkinson_volatility(10)", "atr(4)", "volume_ratio(7)"])
+    for column, listed in ((0, 0), (2, 60)):
+        panels = (market.highs, market.lows, market.prices, market.volume)
+        high, low, close, volume = (panel[listed:, column].tolist() for panel in panels)  # type: ignore[index]
+        ranges = [
+            max(high[s] - low[s], abs(high[s] - close[s - 1]), abs(low[s] - close[s - 1]))
+            for s in range(1, len(close))
+        ]
+        for t in (140, 200):
+            square = sum(math.log(high[s] / low[s]) ** 2 for s in range(t - 9, t + 1)) / 10
+            mean = sum(ranges[:4]) / 4
+            for value in ranges[4:t]:
+                mean += (value - mean) / 4
+            expected = [
+                math.sqrt(square / 4 / math.log(2)),
+                mean / close[t],
+                volume[t] / (sum(volume[t - 6 : t + 1]) / 7) - 1,
+            ]
+            np.testing.assert_allclose(built.features[listed + t, column], expected, rtol=1e-5)
+    assert (built.features[:, -1] == 0).all()  # cash has none of these
+
+
+def test_correlation_against_numpy() -> None:
+    market = random_market()
+    built = build_features(market, ["correlation(30)", "correlation(30, 'B')"])
+    assert built.names == ("correlation(30)", "correlation(30, B)")
+    index = (market.returns[:, :2].sum(1) + np.nan_to_num(market.returns[:, 2:4]).sum(1)) / 4
+    for t in (120, 190):
+        rows = slice(t - 29, t + 1)
+        for column in range(4):
+            own = market.returns[rows, column]
+            expected = [np.corrcoef(own, x[rows])[0, 1] for x in (index, market.returns[:, 1])]
+            np.testing.assert_allclose(built.features[t, column], expected, rtol=1e-5)
+    assert np.isnan(built.features[29, 0]).all() and np.isfinite(built.features[30, 0]).all()
+    with pytest.raises(SettingError, match="'Z'; valid: A, B, C, D, cash"):
+        build_features(market, ["correlation(30, 'Z')"])
+
+
+def test_correlation_of_what_never_moves_is_zero() -> None:
+    flat = Market.from_prices(
+        pd.DataFrame({"A": 5.0, "B": np.arange(1.0, 41)}, pd.bdate_range("2020-01-01", periods=40))
+    )
+    found = build_features(flat, ["correlation(10)"]).features[11:, :, 0]
+    np.testing.assert_allclose(found, np.broadcast_to([0.0, 1.0, 0.0], found.shape), atol=1e-6)
+
+
+def test_turbulence_is_a_mahalanobis_distance_to_the_days_before() -> None:
+    market = random_market(n_periods=150)
+    scores = build_features(market, ["turbulence(40)"]).context[:, 0]
+    assert np.isnan(scores[:41]).all() and np.isfinite(scores[41:]).all()
+    for t, columns in ((50, [0, 1, 3]), (120, [0, 1, 2, 3]), (140, [0, 1, 2])):
+        past, today = market.returns[t - 40 : t, columns], market.returns[t, columns]
+        inverse = np.linalg.inv(np.cov(past.T))
+        expected = mahalanobis(today, past.mean(0), inverse) ** 2 / len(columns)
+        assert scores[t] == pytest.approx(expected, rel=1e-4)
+
+
+def test_turbulence_averages_one_on_steady_returns() -> None:
+    rng = np.random.default_rng(4)
+    prices = np.exp(rng.normal(0, 0.01, size=(2000, 3)).cumsum(0))
+    frame = pd.DataFrame(prices, pd.bdate_range("2000-01-01", periods=2000), [*"ABC"])
+    scores = build_features(Market.from_prices(frame), ["turbulence"]).context[253:, 0]
+    assert scores.mean() == pytest.approx(1.0, abs=0.08)
 
 
 def test_return_over_one_period_is_the_markets_own_and_needs_no_warm_up() -> None:
@@ -155,7 +252,7 @@ def test_assets_without_history_are_neutral() -> None:
     assert (built.features[81:, 2, 1] != 0.0).all()
 
 
-SPECS = [name for name in FEATURES] + ["return(5)", "volatility(60)", "rsi(3)"]
+SPECS = [name for name in FEATURES] + ["return(5)", "volatility(60)", "rsi(3)", "turbulence(60)"]
 
 
 def pieces(market: Market, spec: str, t: int) -> np.ndarray:
@@ -235,6 +332,8 @@ def test_equal_specifications_have_equal_names(spec: str, name: str) -> None:
         ("return(2.5)", ["days", "2.5"]),
         ("return(day=5)", ["day", "did you mean 'days'"]),
         ("volatility(1)", ["volatility", ">= 2", "1"]),
+        ("momentum(20, 20)", ["skip must be < window", "20 >= 20"]),
+        ("macd(26, 12)", ["fast must be < slow", "26 >= 12"]),
         ("term_spread(10)", ["long", "str", "10"]),
     ],
 )
@@ -249,6 +348,10 @@ def test_what_a_market_lacks_is_named() -> None:
     bare = rebuilt(random_market(), context=None, context_names=())
     with pytest.raises(DataError, match="random: has no 'yield_10y'"):
         build_features(bare, ["term_spread"])
+    with pytest.raises(
+        DataError, match="random: feature 'atr' needs highs, which it does not have"
+    ):
+        build_features(dataclasses.replace(bare, highs=None), ["atr"])
     with pytest.raises(SettingError, match="list of specifications"):
         build_features(bare, "rsi")
 

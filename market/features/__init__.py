@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from market.errors import DataError, SettingError
-from market.features import macro, technical
+from market.features import cross_section, macro, technical
 from market.market import Market
 from market.names import parse_call, unknown_name
 
@@ -62,7 +62,17 @@ FEATURES: dict[str, Feature] = {
     "return": Feature(technical.past_return),
     "moving_average_ratio": Feature(technical.moving_average_ratio),
     "volatility": Feature(technical.volatility),
+    "parkinson_volatility": Feature(technical.parkinson_volatility, needs=("highs", "lows")),
+    "momentum": Feature(technical.momentum),
+    "drawdown": Feature(technical.drawdown),
     "rsi": Feature(technical.relative_strength, neutral=50.0),
+    "macd": Feature(technical.macd),
+    "macd_histogram": Feature(technical.macd_histogram),
+    "bollinger": Feature(technical.bollinger),
+    "atr": Feature(technical.average_true_range, needs=("highs", "lows")),
+    "volume_ratio": Feature(technical.volume_ratio, needs=("volume",)),
+    "correlation": Feature(cross_section.correlation),
+    "turbulence": Feature(cross_section.turbulence, shared=True),
     "term_spread": Feature(macro.term_spread, shared=True),
     "treasury_yield": Feature(macro.treasury_yield, shared=True),
 }

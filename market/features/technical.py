@@ -14,6 +14,8 @@ from market.errors import SettingError
 from market.market import Market
 
 _SEED_WEIGHT = 1e-4
+_START_WEIGHT = 1e-6
+_FLAT = 1e-12
 
 
 def past_return(market: Market, days: int = 1) -> np.ndarray:
@@ -65,6 +67,113 @@ def relative_strength(market: Market, window: int = 14) -> np.ndarray:
     return np.where(np.isnan(total), np.nan, 100.0 * ratio)
 
 
+def macd(market: Market, fast: int = 12, slow: int = 26) -> np.ndarray:
+    """Moving average convergence-divergence, as a fraction of the price.
+
+    (EMA_fast[t] - EMA_slow[t]) / price[t],  EMA of span n: weight 2 / (n + 1) on the latest
+
+    Source: Appel, The Moving Average Convergence-Divergence Method (1979). Same number as TA-Lib
+    `MACD` over the price.
+    """
+    prices = _prices(market)
+    return _macd_line(prices, fast, slow) / prices.to_numpy()
+
+
+def macd_histogram(market: Market, fast: int = 12, slow: int = 26, signal: int = 9) -> np.ndarray:
+    """MACD less its own exponential average, as a fraction of the price.
+
+    (line[t] - EMA_signal(line)[t]) / price[t],  line = EMA_fast - EMA_slow of prices
+
+    Source: Aspray, Technical Analysis of Stocks & Commodities 6 (1988).
+    """
+    prices = _prices(market)
+    line = _macd_line(prices, fast, slow)
+    return (line - exponential_mean(pd.DataFrame(line), signal)) / prices.to_numpy()
+
+
+def bollinger(market: Market, window: int = 20) -> np.ndarray:
+    """Position in the Bollinger bands: 1 on the upper, -1 on the lower, 0 where nothing moved.
+
+    (price[t] - mean) / (2 * std(ddof=0)) of price[t-window+1 .. t]
+
+    Source: Bollinger, Bollinger on Bollinger Bands (2001).
+    """
+    _at_least(2, "bollinger", window)
+    rolling = _prices(market).rolling(window)
+    mean, width = rolling.mean().to_numpy(), 2.0 * rolling.std(ddof=0).to_numpy()
+    flat = width <= _FLAT * mean
+    distance = np.where(flat, 0.0, market.prices - mean)
+    return distance / np.where(flat, 1.0, width)
+
+
+def average_true_range(market: Market, window: int = 14) -> np.ndarray:
+    """Average true range, as a fraction of the price.
+
+    Wilder mean of max(high, close[t-1]) - min(low, close[t-1]), / price[t]
+
+    Source: Wilder, New Concepts in Technical Trading Systems (1978). Same number as TA-Lib `ATR`
+    over the price.
+    """
+    before = _prices(market).shift(1).to_numpy()
+    span = np.maximum(_panel(market, "highs"), before) - np.minimum(_panel(market, "lows"), before)
+    return wilder_mean(pd.DataFrame(span), window) / market.prices
+
+
+def parkinson_volatility(market: Market, window: int = 20) -> np.ndarray:
+    """Volatility per period from the range of each.
+
+    sqrt(mean(ln(high / low)^2) / (4 ln 2)) over t-window+1 .. t
+
+    Source: Parkinson, Journal of Business 53 (1980).
+    """
+    squared = np.log(_panel(market, "highs") / _panel(market, "lows")) ** 2
+    mean = pd.DataFrame(squared).rolling(window).mean().clip(lower=0.0)
+    return np.sqrt(mean / (4.0 * np.log(2.0))).to_numpy()
+
+
+def momentum(market: Market, window: int = 252, skip: int = 21) -> np.ndarray:
+    """Return over the last `window` periods without the last `skip`.
+
+    price[t-skip] / price[t-window] - 1
+
+    Source: Jegadeesh & Titman, Journal of Finance 48 (1993).
+    """
+    if skip >= window:
+        raise SettingError(f"feature 'momentum': skip must be < window, got {skip} >= {window}")
+    prices = _prices(market)
+    return (prices.shift(skip) / prices.shift(window) - 1.0).to_numpy()
+
+
+def drawdown(market: Market, window: int = 252) -> np.ndarray:
+    """How far the price is below its highest, a positive fraction.
+
+    1 - price[t] / max(price[t-window+1 .. t])
+    """
+    prices = _prices(market)
+    return (1.0 - prices / prices.rolling(window).max()).to_numpy()
+
+
+def volume_ratio(market: Market, window: int = 20) -> np.ndarray:
+    """Volume against its mean; 0 where nothing was traded.
+
+    volume[t] / mean(volume[t-window+1 .. t]) - 1
+    """
+    volume = pd.DataFrame(_panel(market, "volume"))
+    mean = volume.rolling(window).mean()
+    return (volume / mean.where(mean > 0.0) - 1.0).mask(mean <= 0.0, 0.0).to_numpy()
+
+
+def exponential_mean(values: pd.DataFrame, span: int) -> np.ndarray:
+    """mean[t] = mean[t-1] + (value[t] - mean[t-1]) * 2 / (span + 1), started by the first value.
+
+    Rows in which that start still weighs more than 1e-6 are nan.
+    """
+    weight = 2.0 / (span + 1.0)
+    smooth = values.ewm(alpha=weight, adjust=False).mean()
+    settled = 0 if span == 1 else int(np.ceil(np.log(_START_WEIGHT) / np.log1p(-weight)))
+    return smooth.where(values.notna().cumsum() > settled).to_numpy()
+
+
 def wilder_mean(values: pd.DataFrame, window: int) -> np.ndarray:
     """Wilder's smoothing: mean[t] = mean[t-1] + (value[t] - mean[t-1]) / window.
 
@@ -77,6 +186,18 @@ def wilder_mean(values: pd.DataFrame, window: int) -> np.ndarray:
     smooth = seeded.ewm(alpha=1.0 / window, adjust=False).mean()
     settled = int(np.ceil(np.log(_SEED_WEIGHT) / np.log1p(-1.0 / window)))
     return smooth.where(seen >= window + settled).to_numpy()
+
+
+def _macd_line(prices: pd.DataFrame, fast: int, slow: int) -> np.ndarray:
+    if fast >= slow:
+        raise SettingError(f"feature 'macd': fast must be < slow, got {fast} >= {slow}")
+    return exponential_mean(prices, fast) - exponential_mean(prices, slow)
+
+
+def _panel(market: Market, name: str) -> np.ndarray:
+    """A panel that `Feature.needs` made sure of, (T, N)."""
+    panel: np.ndarray = getattr(market, name)
+    return panel
 
 
 def _prices(market: Market) -> pd.DataFrame:
