@@ -28,10 +28,10 @@ def correlation(market: Market, window: int = 60, index: str = "") -> np.ndarray
     if index and index not in market.assets:
         raise unknown_name(f"asset of market '{market.name}'", index, market.assets)
     returns = _returns(market)
-    other = (
-        returns.iloc[:, market.assets.index(index)] if index else returns.iloc[:, _risky(market)]
-    )
-    column = other if index else other.mean(axis=1)
+    if index:
+        column = returns.iloc[:, market.assets.index(index)]
+    else:
+        column = returns.iloc[:, _risky(market)].mean(axis=1)
     against = pd.DataFrame(np.repeat(column.to_numpy()[:, None], market.n_assets, axis=1))
     full = (returns.notna() & against.notna()).rolling(window).sum() == window
     found = returns.rolling(window).corr(against, pairwise=False)
