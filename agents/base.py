@@ -31,6 +31,8 @@ class Task:
     constraints: tuple[Any, ...] = ()
     decision_lag: int = 0
     fill: str = "close"
+    rebalance_every: int = 1
+    band: float = 0.0
 
     def env(self, market: Market, **settings: Any) -> PortfolioEnv:
         """An environment of this task over a market."""

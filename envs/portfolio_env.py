@@ -10,7 +10,7 @@ import numpy as np
 
 from envs.actions import ActionMap
 from envs.costs import Cost
-from envs.rules import GameState, Outcome, Rules, check_options, finished
+from envs.rules import GameState, Outcome, Rules, check_options, finished, plain_state, state_of
 from market import Market, SettingError
 
 
@@ -39,6 +39,9 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         episode_length: Steps, or None for all the data.
         random_start: Start each episode on a random row.
         compact: Observe the window's row number instead of the window.
+        observe_tradable: Observe, as "tradable" (N,), which assets can be held today.
+        rebalance_every: Trade on every k-th decision only; between them the portfolio drifts.
+        band: Trade only where the target's turnover from the drifted weights is above this.
         ruin: Fraction of the starting value at which the episode terminates.
         render_mode: "ansi" or None.
 
@@ -59,6 +62,9 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         episode_length: int | None = None,
         random_start: bool = False,
         compact: bool = False,
+        observe_tradable: bool = False,
+        rebalance_every: int = 1,
+        band: float = 0.0,
         ruin: float = 0.0,
         render_mode: str | None = None,
     ) -> None:
@@ -73,6 +79,8 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
             fill=fill,
             episode_length=episode_length,
             random_start=random_start,
+            rebalance_every=rebalance_every,
+            band=band,
             ruin=ruin,
         )
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -82,8 +90,8 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         self.render_mode = render_mode
         self.compact = compact
         self.market = self.rules.market
-        spaces = self.rules.compact_spaces() if compact else self.rules.observation_spaces()
-        self.observation_space = gymnasium.spaces.Dict(spaces)
+        self.observe_tradable = observe_tradable
+        self.observation_space = self.rules.observation_spaces(compact, observe_tradable)
         self.action_space = self.rules.actions.space(self.market.n_assets)
         self._dates = list(self.market.dates)
         self._state: GameState | None = None
@@ -126,19 +134,37 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         weights = "  ".join(f"{asset} {100 * weight:5.1f} %" for asset, weight in held)
         return f"{self._dates[self._state.t]:%Y-%m-%d}  value {portfolio.value:.4f}  {weights}"
 
+    def get_state(self) -> dict[str, Any]:
+        """Everything the episode's future depends on, as plain arrays, numbers and dicts."""
+        if self._state is None:
+            raise finished()
+        return {
+            "playing": self._playing,
+            "generator": self.np_random.bit_generator.state,
+            "game": plain_state(self._state),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from where `get_state` was called, here or in an equal environment."""
+        self._playing = state["playing"]
+        self.np_random.bit_generator.state = state["generator"]
+        self._state = state_of(state["game"])
+
     def _observation(self, state: GameState) -> dict[str, np.ndarray]:
         weights = state.portfolio.weights.astype(np.float32)
         stop = state.t + 1 - self.rules.decision_lag
-        if self.compact:
-            return {"time": np.array([stop - 1]), "weights": weights}
         window = slice(stop - self.rules.lookback, stop)
-        if not self.market.context_names:
-            return {"features": self.market.features[window].copy(), "weights": weights}
-        return {
-            "features": self.market.features[window].copy(),
-            "context": self.market.context[window].copy(),
-            "weights": weights,
-        }
+        seen: dict[str, np.ndarray] = {}
+        if self.compact:
+            seen["time"] = np.array([stop - 1])
+        else:
+            seen["features"] = self.market.features[window].copy()
+            if self.market.context_names:
+                seen["context"] = self.market.context[window].copy()
+        seen["weights"] = weights
+        if self.observe_tradable:
+            seen["tradable"] = self.market.tradable[state.t].astype(np.int8)
+        return seen
 
     def _info(self, state: GameState, outcome: Outcome | None = None) -> dict[str, Any]:
         portfolio = state.portfolio
@@ -158,6 +184,8 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
             "portfolio_return": float(made.portfolio_return),
             "reward_terms": outcome.terms,
         }
+        if outcome.closed is not None:
+            info["closed"] = outcome.closed
         if outcome.binding:
             info |= {"binding": outcome.binding, "unmet": bool(outcome.unmet)}
         return info

@@ -58,8 +58,8 @@ class ActiveReturn(Reward):
     """Portfolio return minus a benchmark's, which pays no costs.
 
     Args:
-        benchmark: An asset's name, or "equal_weight": the mean return of all N assets, with cash.
-        column: The asset's column; found by `bind`.
+        benchmark: An asset's name, or "equal_weight": the mean return of all assets but cash.
+        column: The asset's column, or the count of assets but cash; found by `bind`.
 
     """
 
@@ -77,7 +77,7 @@ class ActiveReturn(Reward):
     def bind(self, market: Market) -> Reward:
         """Find the benchmark among the market's assets."""
         if self.benchmark == EQUAL_WEIGHT:
-            return self
+            return ActiveReturn(EQUAL_WEIGHT, market.n_assets - market.has_cash)
         if self.benchmark not in market.assets:
             choices = (EQUAL_WEIGHT, *market.assets)
             raise unknown_name(f"benchmark in {market.name}", self.benchmark, choices)
@@ -85,10 +85,11 @@ class ActiveReturn(Reward):
 
     def __call__(self, transition: Transition, memory: Memory) -> tuple[Array, Memory]:
         """Return over the benchmark's."""
-        if self.benchmark == EQUAL_WEIGHT:
-            benchmark = namespace(transition.returns).mean(transition.returns, axis=-1)
-        elif self.column is None:
+        if self.column is None:
             raise SettingError(f"{self.name}: call bind(market) first, to find {self.benchmark!r}")
+        if self.benchmark == EQUAL_WEIGHT:
+            risky = transition.returns[..., : self.column]
+            benchmark = namespace(risky).mean(risky, axis=-1)
         else:
             benchmark = transition.returns[..., self.column]
         return transition.portfolio_return - benchmark, memory

@@ -34,6 +34,7 @@ class GameState(NamedTuple):
     """Everything an episode's future depends on, but for the random generator."""
 
     t: Any  # int or (*B,) int64: row of the next decision
+    start: Any  # int or (*B,): row of the episode's first decision
     end: Any  # int or (*B,): row at which the episode is truncated
     portfolio: State
     memory: dict[str, np.ndarray]  # of the reward
@@ -50,6 +51,7 @@ class Outcome(NamedTuple):
     truncated: np.ndarray  # (*B,) bool
     binding: dict[str, np.ndarray]  # (*B,) bool per constraint
     unmet: np.ndarray | bool  # (*B,) bool: a limit could not be met
+    closed: np.ndarray | None  # (*B, N) bool: held, and sold since it stopped trading
 
 
 class Rules:
@@ -64,6 +66,8 @@ class Rules:
         fill: "close", or "next_open" where the market has opens.
         episode_length: Steps of an episode; None: to the end of the data.
         random_start: Whether episodes start on a random row that leaves a full episode.
+        rebalance_every: Trades happen on every k-th decision of an episode; between them it holds.
+        band: Trades happen where the target's turnover from the drifted weights is above this.
         ruin: Fraction of the starting value at which the episode terminates.
 
     """
@@ -81,12 +85,14 @@ class Rules:
         fill: str,
         episode_length: int | None,
         random_start: bool,
+        rebalance_every: int,
+        band: float,
         ruin: float,
     ) -> None:
         self.market = load_market(market) if isinstance(market, str) else market
         self.lookback, self.decision_lag = lookback, decision_lag
         self.episode_length, self.random_start, self.ruin = episode_length, random_start, ruin
-        self.fill = fill
+        self.rebalance_every, self.band, self.fill = rebalance_every, band, fill
         self._check()
         self.reward: Reward = make_reward(reward).bind(self.market)
         self.cost = (cost if cost is not None else ProportionalCost(0.0)).bind(self.market)
@@ -96,6 +102,7 @@ class Rules:
         self.relatives = 1.0 + self.returns
         self.risk_free = self.market.risk_free
         self.all_tradable = bool(self.market.tradable.all())
+        self._may_hold = rebalance_every > 1 or band > 0.0
         self._overnight, self._intraday = self._split_returns()
 
     @property
@@ -113,8 +120,15 @@ class Rules:
         """The latest row an episode may start from: a full episode where a length is set."""
         return self.last - (self.episode_length or 1)
 
-    def observation_spaces(self) -> dict[str, spaces.Space]:
-        """The parts of a window observation; context only where the market has any."""
+    def observation_spaces(self, compact: bool, mask: bool) -> spaces.Dict:
+        """What is observed: windows, or the window's end row; the mask where it is asked for."""
+        parts = self._compact_parts() if compact else self._window_parts()
+        if mask:
+            parts["tradable"] = spaces.Box(0, 1, (self.market.n_assets,), np.int8)
+        return spaces.Dict(parts)
+
+    def _window_parts(self) -> dict[str, spaces.Space]:
+        """Context only where the market has any."""
         n_assets, unbounded = self.market.n_assets, (-np.inf, np.inf)
         shape = (self.lookback, n_assets, len(self.market.feature_names))
         parts: dict[str, spaces.Space] = {"features": spaces.Box(*unbounded, shape, np.float32)}
@@ -123,8 +137,7 @@ class Rules:
             parts["context"] = spaces.Box(*unbounded, shape, np.float32)
         return parts | {"weights": spaces.Box(0.0, 1.0, (n_assets,), np.float32)}
 
-    def compact_spaces(self) -> dict[str, spaces.Space]:
-        """The parts of a compact observation: the window's end row instead of its copy."""
+    def _compact_parts(self) -> dict[str, spaces.Space]:
         weights = spaces.Box(0.0, 1.0, (self.market.n_assets,), np.float32)
         return {"time": spaces.Box(0, self.last, (1,), np.int64), "weights": weights}
 
@@ -171,7 +184,8 @@ class Rules:
         shape = weights.shape[:-1]
         portfolio = State(weights, np.ones(shape), np.ones(shape))
         limits = self.constraints.initial(shape) if self.constraints else {}
-        return GameState(start, self.end_row(start), portfolio, self.reward.initial(shape), limits)
+        memory = self.reward.initial(shape)
+        return GameState(start, start, self.end_row(start), portfolio, memory, limits)
 
     def advance(self, state: GameState, action: Any) -> tuple[GameState, Outcome]:
         """Play one decision: action to target, limits, trade, cost, return, reward.
@@ -187,36 +201,49 @@ class Rules:
         held = portfolio.weights
         target = self.actions.target(action, held)
         limits, binding, unmet = state.limits, {}, False
-        if not self.all_tradable:
-            target = self._tradable_only(target, t)
         if self.constraints:
             drawdown = 1.0 - portfolio.value / portfolio.peak
             target, limits, binding, unmet = self.constraints.apply(
                 target, held, t, state.limits, drawdown, portfolio.value
             )
-        t_next = t + 1
-        truncated = t_next >= state.end
+        if self._may_hold:
+            target = self._unless_holding(target, held, t - state.start)
+        closed = None
+        if not self.all_tradable:
+            closed = (held > 0.0) & ~self.market.tradable[t]
+            target = self._tradable_only(target, t)
         liquidity = self.cost.liquidity(t)
         if liquidity is not None:
             target = self.cost.reachable(held, target, portfolio.value, liquidity)
-        returns, relatives = self.returns[t_next], self.relatives[t_next]
-        row = Row(returns, relatives, self.risk_free[t_next], truncated, liquidity)
-        if self._intraday is not None:
-            row = row._replace(
-                returns=self._intraday[t_next] - 1.0, relatives=self._intraday[t_next]
-            )
+        t_next = t + 1
+        truncated = t_next >= state.end
+        relatives = self.relatives if self._intraday is None else self._intraday
+        returns = self.returns if self._intraday is None else self._intraday - 1.0
+        risk_free = self.risk_free[t_next]
+        row = Row(returns[t_next], relatives[t_next], risk_free, truncated, liquidity)
         portfolio, transition = step(portfolio, target, row, self.cost)
         if growth is not None:
             total = growth * (1.0 + transition.portfolio_return) - 1.0
             transition = transition._replace(
-                portfolio_return=total, weights=state.portfolio.weights
+                weights=state.portfolio.weights,
+                returns=self.returns[t_next],
+                portfolio_return=total,
             )
+        terminated = portfolio.value <= self.ruin
+        transition = transition._replace(last=truncated | terminated)
         terms, memory = self.reward.terms(transition, state.memory)
         reward = sum(terms.values())
-        terminated = portfolio.value <= self.ruin
-        following = GameState(t_next, state.end, portfolio, memory, limits)
-        outcome = Outcome(transition, reward, terms, terminated, truncated, binding, unmet)
+        following = GameState(t_next, state.start, state.end, portfolio, memory, limits)
+        outcome = Outcome(transition, reward, terms, terminated, truncated, binding, unmet, closed)
         return following, outcome
+
+    def _unless_holding(self, target: np.ndarray, held: np.ndarray, age: Any) -> np.ndarray:
+        """The target on days of trading, the holdings on others and inside the band."""
+        risky = slice(self.cost.n_risky)
+        distance = 0.5 * np.abs(target[..., risky] - held[..., risky]).sum(-1)
+        trades = (age % self.rebalance_every == 0) & (distance > self.band)
+        total = held.sum(-1, keepdims=True)  # 1 but for rounding
+        return np.where(np.asarray(trades)[..., None], target, held / total)
 
     def _tradable_only(self, target: np.ndarray, t: Any) -> np.ndarray:
         """Move what is asked of assets that cannot be held to cash, else to the other assets."""
@@ -250,6 +277,10 @@ class Rules:
             raise SettingError(f"decision_lag must be >= 0, got {self.decision_lag}")
         if self.fill not in FILLS:
             raise SettingError(f"fill must be one of {FILLS}, got {self.fill!r}")
+        if self.rebalance_every < 1:
+            raise SettingError(f"rebalance_every must be >= 1, got {self.rebalance_every}")
+        if not 0.0 <= self.band < 1.0:
+            raise SettingError(f"band must be in [0, 1), got {self.band}")
         if not 0.0 <= self.ruin < 1.0:
             raise SettingError(f"ruin must be in [0, 1), got {self.ruin}")
         if self.episode_length is not None and self.episode_length < 1:
@@ -261,6 +292,33 @@ class Rules:
                 f"{self.decision_lag} and the episode need {needed} "
                 f"periods, got {self.market.n_periods}"
             )
+
+
+def plain_state(state: GameState) -> dict[str, Any]:
+    """The state as a dict of dicts, arrays and numbers, copied."""
+    kept = state._asdict() | {"portfolio": state.portfolio._asdict()}
+    return {
+        key: {name: np.copy(array) for name, array in value.items()}
+        if isinstance(value, dict)
+        else np.copy(value)
+        for key, value in kept.items()
+    }
+
+
+def state_of(kept: dict[str, Any]) -> GameState:
+    """The inverse of `plain_state`; lists, as JSON has them, will do for arrays."""
+    parts = {
+        key: {name: _numbers(array) for name, array in value.items()}
+        if isinstance(value, dict)
+        else _numbers(value)
+        for key, value in kept.items()
+    }
+    return GameState(**(parts | {"portfolio": State(**parts["portfolio"])}))
+
+
+def _numbers(value: Any) -> Any:
+    """An array of its own; a number where it has no axis."""
+    return np.array(value)[()]
 
 
 def check_options(options: dict[str, Any]) -> None:

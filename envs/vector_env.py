@@ -13,7 +13,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from envs.actions import ActionMap
 from envs.costs import Cost
-from envs.rules import GameState, Outcome, Rules, check_options, finished
+from envs.rules import (
+    GameState,
+    Outcome,
+    Rules,
+    check_options,
+    finished,
+    plain_state,
+    state_of,
+)
 from market import Market, SettingError
 
 
@@ -51,6 +59,9 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
         episode_length: int | None = None,
         random_start: bool = False,
         compact: bool = False,
+        observe_tradable: bool = False,
+        rebalance_every: int = 1,
+        band: float = 0.0,
         ruin: float = 0.0,
         render_mode: str | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
@@ -70,14 +81,17 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
             fill=fill,
             episode_length=episode_length,
             random_start=random_start,
+            rebalance_every=rebalance_every,
+            band=band,
             ruin=ruin,
         )
         self.num_envs, self.compact, self.render_mode = num_envs, compact, render_mode
         self.market = self.rules.market
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}  # type: ignore[misc]
-        spaces = self.rules.compact_spaces() if compact else self.rules.observation_spaces()
-        self.single_observation_space = gymnasium.spaces.Dict(spaces)
+        self.observe_tradable = observe_tradable
+        space = self.rules.observation_spaces(compact, observe_tradable)
+        self.single_observation_space = space
         self.single_action_space = self.rules.actions.space(self.market.n_assets)
         batch = gymnasium.vector.utils.batch_space
         self.observation_space = batch(self.single_observation_space, num_envs)
@@ -133,6 +147,23 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
         observation = self._observation(state)
         return observation, outcome.reward, outcome.terminated, outcome.truncated, info
 
+    def get_state(self) -> dict[str, Any]:
+        """Everything the episodes' future depends on, as plain arrays, numbers and dicts."""
+        if self._state is None:
+            raise finished()
+        return {
+            "ended": self._ended.copy(),
+            "generators": [rng.bit_generator.state for rng in self._rngs],
+            "game": plain_state(self._state),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from where `get_state` was called, here or in an equal environment."""
+        self._ended = np.array(state["ended"], bool)
+        for rng, kept in zip(self._rngs, state["generators"], strict=True):
+            rng.bit_generator.state = kept
+        self._state = state_of(state["game"])
+
     def _step_and_restart(
         self, actions: Any, restarting: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -182,13 +213,18 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
     def _observation(self, state: GameState) -> dict[str, np.ndarray]:
         weights = state.portfolio.weights.astype(np.float32)
         newest = state.t - self.rules.decision_lag
-        if self.compact:
-            return {"time": newest[:, None], "weights": weights}
         oldest = newest - (self.rules.lookback - 1)
-        parts = {"features": self._features[oldest]}
-        if self.market.context_names:
-            parts["context"] = self._context[oldest]
-        return parts | {"weights": weights}
+        seen: dict[str, np.ndarray] = {}
+        if self.compact:
+            seen["time"] = newest[:, None]
+        else:
+            seen["features"] = self._features[oldest]
+            if self.market.context_names:
+                seen["context"] = self._context[oldest]
+        seen["weights"] = weights
+        if self.observe_tradable:
+            seen["tradable"] = self.market.tradable[state.t].astype(np.int8)
+        return seen
 
     def _info(
         self,
@@ -215,6 +251,8 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
             "turnover": made.turnover,
             "portfolio_return": made.portfolio_return,
         }
+        if outcome.closed is not None:
+            steps["closed"] = outcome.closed
         if outcome.binding:
             steps["unmet"] = outcome.unmet
             steps["binding"] = outcome.binding | {f"_{key}": stepped for key in outcome.binding}

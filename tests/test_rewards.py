@@ -148,7 +148,7 @@ class TestFormulas:
     def test_active_return_over_an_asset_and_over_equal_weight(self):
         returns = np.array([0.01, -0.02, 0.0])
         transition = one(portfolio_return=np.float64(0.005), returns=returns)
-        for benchmark, earned in {"B": -0.02, "cash": 0.0, "equal_weight": -0.01 / 3}.items():
+        for benchmark, earned in {"B": -0.02, "cash": 0.0, "equal_weight": -0.01 / 2}.items():
             reward = make_reward(f"active_return({benchmark!r})").bind(market())
             assert reward(transition, {})[0] == pytest.approx(0.005 - earned, rel=1e-12)
 
