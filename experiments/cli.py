@@ -42,6 +42,8 @@ examples:
 """
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
+FLAGS = ("trust", "debug")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -54,25 +56,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
     for variable in THREADS:  # trials share the cores; must be set before numpy is imported
         os.environ.setdefault(variable, "1")
+    if os.getcwd() not in sys.path:  # last, so that a user's module is found and hides none of ours
+        sys.path.append(os.getcwd())
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
     if words[0] == "--version":
         print(f"allocgym {_version()}")
         return 0
-    return _guarded(words, debug)
+    return _guarded(words)
 
 
-def _guarded(words: list[str], debug: bool) -> int:
+def _guarded(words: list[str]) -> int:
     """Run a command; what the user did wrong becomes one line."""
     from market.errors import InputError
 
+    debug = "--debug" in words
     try:
-        return _command(words[0])(words[1:])
+        name, *rest = sorted(words, key=lambda word: word == "--debug")
+        return _command(name)(rest)
     except InputError as error:
         if debug:
             raise
@@ -108,7 +112,7 @@ def train(argv: list[str]) -> int:
     from experiments import config as blocks
     from experiments.options import agent_options, build, options_of, read_tokens, resolve
 
-    line = read_tokens(argv, flags=("trust",))
+    line = read_tokens(argv, flags=FLAGS)
     document = _settings_file(line.words)
     if "trust" not in line.flags:
         _refuse_foreign_code(document, line.pairs)
@@ -127,14 +131,13 @@ def train(argv: list[str]) -> int:
     done = run_experiments([config], config.n_workers, _command_line("train", argv))
     from experiments.tables import print_runs
 
-    _report_failures(done)
     finished = [run for run in done.runs if run.finished]
     if finished:
         print_runs(finished)
         for run in finished:
             print(f"Run: {run.path}")
         print(f"Curves: tensorboard --logdir {done.folder}")
-    return 1 if done.failed else 0
+    return _status(done, line.flags)
 
 
 def compare(argv: list[str]) -> int:
@@ -146,7 +149,7 @@ def compare(argv: list[str]) -> int:
     from experiments import config as blocks
     from experiments.options import build, options_of, read_tokens, resolve
 
-    line = read_tokens(argv, flags=("trust",))
+    line = read_tokens(argv, flags=FLAGS)
     options = list(options_of(blocks.CompareConfig))
     if "help" in line.flags:
         return _help("compare", options, compare)
@@ -157,7 +160,6 @@ def compare(argv: list[str]) -> int:
     from experiments.compare import compare as run
 
     done = run(config, _command_line("compare", argv))
-    _report_failures(done)
     from experiments.report import write_report
     from experiments.summary import summarise
     from experiments.verdict import print_table
@@ -166,7 +168,7 @@ def compare(argv: list[str]) -> int:
     path = write_report(done.runs, done.folder / "report.html")
     print(f"\nReport: {path}")
     print(f"Curves: tensorboard --logdir {done.folder}")
-    return 1 if done.failed else 0
+    return _status(done, line.flags)
 
 
 def evaluate(argv: list[str]) -> int:
@@ -178,7 +180,7 @@ def evaluate(argv: list[str]) -> int:
     from experiments.options import Option, options_of, read_tokens, resolve
     from experiments.yaml_file import Document
 
-    line = read_tokens(argv, flags=("trust",))
+    line = read_tokens(argv, flags=FLAGS)
     group = "Which days, and where to."
     options = [
         Option("start", str | None, None, "Date of the first decision.", group),
@@ -220,7 +222,7 @@ def report(argv: list[str]) -> int:
     from experiments.options import Option, read_tokens, resolve
     from experiments.yaml_file import Document
 
-    line = read_tokens(argv)
+    line = read_tokens(argv, flags=FLAGS)
     text = "Where to; report.html in the folder given, or in the current one, when not given."
     options = [Option("output", str | None, None, text, "The page.")]
     if "help" in line.flags or not line.words:
@@ -248,7 +250,7 @@ def data(argv: list[str]) -> int:
     from experiments.tables import print_market, print_sources
     from market.errors import SettingError
 
-    line = read_tokens(argv)
+    line = read_tokens(argv, flags=FLAGS)
     if "help" in line.flags:
         print("usage: allocgym data [show NAME]\n\nList bundled market data and other sources,")
         print("or show one universe: span, assets, features and caveats.")
@@ -375,9 +377,18 @@ def _run_config(folder: Any, trusted: bool) -> Any:
     return build(ExperimentConfig, values)
 
 
-def _report_failures(done: Comparison) -> None:
-    for outcome in done.failed:
-        _say(f"{outcome.spec.name}: {outcome.error}", 1)
+def _status(done: Comparison, flags: set[str]) -> int:
+    """Name what failed once more, at the end; 2 where inputs are to blame, 1 where we are."""
+    failed = done.failed
+    if not failed:
+        return 0
+    if "debug" in flags:
+        for outcome in failed:
+            print(outcome.trace, file=sys.stderr)
+    names = ", ".join(outcome.spec.name for outcome in failed)
+    several = f"{len(failed)} of {len(done.outcomes)} trials failed: {names}"
+    one = f"{failed[0].spec.name}: {failed[0].error}"
+    return _say(one if len(failed) == 1 else several, 2 if all(x.users for x in failed) else 1)
 
 
 def _command_line(name: str, argv: Sequence[str]) -> str:

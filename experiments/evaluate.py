@@ -27,7 +27,7 @@ class Evaluation:
 
     run: Run
     backtest: Backtest
-    notes: tuple[str, ...]
+    notes: list[str]
 
 
 def evaluate(
@@ -48,13 +48,13 @@ def evaluate(
     """
     agent = load_agent(run, config.agent.name)
     other = "source" in changes or "options" in changes
-    data = dataclasses.replace(config.data, **({key: None for key in PINNED} if other else {}))
-    market = read_market(dataclasses.replace(data, **changes))
+    free: dict[str, Any] = dict.fromkeys(PINNED) if other else {}
+    market = read_market(dataclasses.replace(config.data, **(free | dict(changes))))
     check_market(run, market)
     task = dataclasses.replace(make_task(config.task), reward="log_return")
     begin = first_decision(agent, market, config, start)
     path = roll(agent, market, task, start=begin)
-    return Evaluation(run, Backtest.of(path, market), notes(market, config, path.dates[0]))
+    return Evaluation(run, Backtest.of(path, market), notes(run, market, config, path.dates[0]))
 
 
 def load_agent(run: Run, name: str) -> Agent:
@@ -94,21 +94,20 @@ def first_decision(
     if start is not None:
         return start
     earliest = agent.lookback - 1 + config.task.decision_lag
-    end = pd.Timestamp(config.split.valid_end)
+    end = pd.Timestamp(str(config.split.valid_end))
     if earliest < market.n_periods and market.dates[earliest] <= end < market.dates[-1]:
         return market.dates[market.index(end)]
     return None
 
 
-def notes(market: Market, config: ExperimentConfig, begin: pd.Timestamp) -> tuple[str, ...]:
-    """Caveats of the data, and whether the agent has seen these days."""
-    end = pd.Timestamp(config.split.valid_end)
-    if begin < end:
-        seen = (
-            f"days up to {end:%Y-%m-%d} were used to train or choose the agent, where it saw them"
-        )
-        return (seen, *market.notes)
-    return market.notes
+def notes(run: Run, market: Market, config: ExperimentConfig, begin: pd.Timestamp) -> list[str]:
+    """Whether the agent knew these days, and caveats of the data that the run did not have."""
+    known = run.manifest.get("data", {}).get("notes", [])
+    fresh = [note for note in market.notes if note not in known]
+    end = pd.Timestamp(str(config.split.valid_end))
+    if begin >= end:
+        return fresh
+    return [f"days up to {end:%Y-%m-%d} were used to train or to choose the agent", *fresh]
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:

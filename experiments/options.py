@@ -23,6 +23,7 @@ from market.errors import SettingError
 
 SHORT = {"agent": "agent.name", "data": "data.source", "task.cost": "task.cost.buy"}
 _ATTRIBUTE = re.compile(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", re.MULTILINE)
+_COMMENT = re.compile(r"^    (\w+): [^#\n]*#\s+(.+)$", re.MULTILINE)
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
@@ -246,7 +247,7 @@ def _parser(options: Sequence[Option], **about: Any) -> jsonargparse.ArgumentPar
             f"--{option.key}",
             type=option.hint,
             default=option.default,
-            help=option.help or " ",
+            help=option.help or None,
         )
     return parser
 
@@ -338,9 +339,16 @@ def _default(entry: dataclasses.Field) -> Any:
 
 
 def _attribute_texts(kind: type) -> dict[str, str]:
-    """The `Attributes` of a dataclass and of those above it, as one line each."""
+    """What a dataclass and those above it say of their fields: `Attributes`, or a comment each."""
     texts: dict[str, str] = {}
-    for owner in reversed(kind.__mro__):
-        found = _ATTRIBUTE.findall(owner.__doc__ or "")
+    for owner in kind.__mro__[-2::-1]:
+        found = _COMMENT.findall(_source(owner)) + _ATTRIBUTE.findall(owner.__doc__ or "")
         texts |= {name: " ".join(text.split()) for name, text in found}
     return texts
+
+
+def _source(owner: type) -> str:
+    try:
+        return inspect.getsource(owner)
+    except (OSError, TypeError):  # typed in by hand
+        return ""

@@ -33,6 +33,7 @@ class Outcome:
     spec: Trial
     path: Path | None = None
     error: str | None = None
+    users: bool = False  # the error is an input's, not ours
     trace: str = ""
 
 
@@ -59,9 +60,9 @@ def _run_here(spec: Trial, display: Display) -> Outcome:
 
 
 def _failure(spec: Trial, error: Exception) -> Outcome:
-    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-    reason = " ".join(str(error).split())
-    return Outcome(spec, error=f"{kind}{reason}".rstrip(": "), trace=traceback.format_exc())
+    users = isinstance(error, InputError)
+    reason = " ".join(str(error if users else f"{type(error).__name__}: {error}").split())
+    return Outcome(spec, None, reason.rstrip(": "), users, traceback.format_exc())
 
 
 class _Crew:
@@ -75,9 +76,9 @@ class _Crew:
         can_fork = "forkserver" in multiprocessing.get_all_start_methods()
         self.context: Any = multiprocessing.get_context("forkserver" if can_fork else "spawn")
         if can_fork:
-            used = [name for name in ("stable_baselines3", "skfolio") if name in sys.modules]
-            always = ["experiments.trial", "torch.utils.tensorboard"]
-            self.context.set_forkserver_preload(always + used)
+            slow = ["experiments.trial", "torch.utils.tensorboard"]
+            slow += [name for name in ("stable_baselines3", "skfolio") if name in sys.modules]
+            self.context.set_forkserver_preload(slow)
 
     def work(self) -> list[Outcome]:
         try:
@@ -94,9 +95,7 @@ class _Crew:
     def _start(self, index: int) -> None:
         spec = self.trials[index]
         ours, theirs = self.context.Pipe(duplex=False)
-        process = self.context.Process(
-            target=_work, args=(theirs, spec), name=spec.name, daemon=True
-        )
+        process = self.context.Process(target=_work, args=(theirs, spec), daemon=True)
         process.start()
         theirs.close()
         self.running[ours] = index, process

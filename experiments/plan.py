@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from agents import AGENTS
 from agents.base import Agent, Task
 from envs import constraints as limits
@@ -143,8 +141,8 @@ def resolve_split(split: SplitConfig, source: str, market: Market) -> SplitConfi
     """The dates given; else the source's own where the data reach over them; else by fractions."""
     own = SPLITS.get(source)
     if split.train_end is None and own is not None:
-        ends = [pd.Timestamp(end) for end in (own.train_end, own.valid_end)]
-        if market.dates[0] < ends[0] and ends[1] < market.dates[-1]:
+        first, last = (f"{date:%Y-%m-%d}" for date in (market.dates[0], market.dates[-1]))
+        if first < str(own.train_end) and str(own.valid_end) < last:
             split = own
     if split.train_end is None:
         rows = [max(1, round(share * market.n_periods)) - 1 for share in FRACTIONS]

@@ -25,8 +25,8 @@ MEASURES = {
     "final_value": ".3f",
 }
 NOTE = (
-    "A year, after costs; Sharpe ratio over the cash rate; drawdown is the greatest; turnover is half "
-    "the traded weight."
+    "A year, after costs; Sharpe ratio over the cash rate; drawdown is the greatest; turnover is "
+    "half the traded weight."
 )
 
 
@@ -38,13 +38,15 @@ def print_runs(runs: Sequence[Run]) -> None:
         rows.append({key: float(last[f"test/{key}"]) for key in MEASURES})
     days = runs[0].backtest.index
     _print_measures([_title(run) for run in runs], rows)
-    Console(highlight=False).print(f"Test days {days[0]:%Y-%m-%d} .. {days[-1]:%Y-%m-%d}. {NOTE}")
+    Console(width=100, highlight=False).print(
+        f"Test days {days[0]:%Y-%m-%d} .. {days[-1]:%Y-%m-%d}. {NOTE}"
+    )
 
 
 def print_paths(made: Sequence[Evaluation]) -> None:
     """Measures of evaluations, their days and their caveats."""
     _print_measures([_title(one.run) for one in made], [one.backtest.metrics() for one in made])
-    console = Console(highlight=False)
+    console = Console(width=100, highlight=False)
     for days in dict.fromkeys((one.backtest.dates[0], one.backtest.dates[-1]) for one in made):
         console.print(f"From the close of {days[0]:%Y-%m-%d} to {days[1]:%Y-%m-%d}. {NOTE}")
     for note in dict.fromkeys(note for one in made for note in one.notes):
@@ -59,7 +61,7 @@ def print_sources() -> None:
     for name in UNIVERSES:
         market = load_market(name)
         table.add_row(name, *_span(market), str(market.n_periods), ", ".join(market.assets))
-    console = Console(highlight=False)
+    console = Console(width=100, highlight=False)
     console.print(table)
     others = [name for name in SOURCES if name not in UNIVERSES]
     if others:
@@ -71,7 +73,7 @@ def print_market(name: str) -> None:
     """One universe: span, assets with their return and risk, features, caveats."""
     if name not in UNIVERSES:
         raise unknown_name("universe", name, UNIVERSES)
-    market, console = load_market(name), Console(highlight=False)
+    market, console = load_market(name), Console(width=100, highlight=False)
     per_year = market.periods_per_year
     start, end = _span(market)
     console.print(f"{name}: {market.n_periods} days, {start} .. {end}, {per_year} a year")
@@ -83,7 +85,7 @@ def print_market(name: str) -> None:
         figures = (
             measures.annualised_return(returns, periods_per_year=per_year),
             measures.annualised_volatility(returns, periods_per_year=per_year),
-            measures.max_drawdown(returns),
+            max(0.0, measures.max_drawdown(returns)),
         )
         table.add_row(asset, market.sectors.get(asset, ""), *(f"{x:.1%}" for x in figures))
     console.print(table)
@@ -95,7 +97,7 @@ def print_market(name: str) -> None:
 
 def _print_measures(titles: Sequence[str], rows: Sequence[dict[str, float]]) -> None:
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column("run", overflow="fold")
+    table.add_column("run", no_wrap=True)
     for heading in MEASURES:
         table.add_column(heading.replace("_", " "), justify="right", no_wrap=True)
     for title, row in zip(titles, rows, strict=True):
@@ -104,7 +106,7 @@ def _print_measures(titles: Sequence[str], rows: Sequence[dict[str, float]]) -> 
             for key, form in MEASURES.items()
         )
         table.add_row(Text(title), *cells)
-    Console(highlight=False).print(table)
+    Console(width=100, highlight=False).print(table)
 
 
 def _title(run: Run) -> str:

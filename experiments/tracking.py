@@ -53,6 +53,7 @@ class RunMonitor(Monitor):
 
         shown = {key: value for key, value in _dotted(config) if key != "results"}
         for summary in hparams(shown, {f"test/{name}": 0.0 for name in FINAL}):
+            assert self._writer.file_writer is not None
             self._writer.file_writer.add_summary(summary)
 
     def result(self, metrics: Mapping[str, float]) -> None:

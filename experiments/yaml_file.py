@@ -132,7 +132,7 @@ class _Reader:
             self._check_tag(node, "seq")
             return [self._value(part, (*path, str(i))) for i, part in enumerate(node.value)]
         self._check_tag(node, "str")
-        return node.value if node.style else _plain(node.value)
+        return node.value if getattr(node, "style", None) else _plain(node.value)
 
     def _items(self, node: yaml.MappingNode, path: Path_) -> Iterator[tuple[str, yaml.Node]]:
         seen: dict[str, int] = {}
