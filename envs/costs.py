@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from envs.simulator import Array, namespace
+from envs.simulator import Array, namespace, total
 from market import Market, SettingError
 
 MAX_ITERATIONS = 100
@@ -211,13 +211,19 @@ class BoundCost(ABC):
         """The target as near as the market's volume lets a trade come, (*B, N)."""
         return target
 
-    def solve(self, weights: Array, target: Array, value: Array, liquidity: Any) -> Array:
-        """The fraction of value left after trading from `weights` to `target`, shape (*B,).
+    def solve(
+        self, weights: Array, target: Array, value: Array, liquidity: Any
+    ) -> tuple[Array, Array]:
+        """The fraction of value left after trading from `weights` to `target`, and the trades.
 
         Newton's method on f(mu) = mu - 1 + C(mu * target - weights) from mu = 1. C is convex, so f
         is, and f(1) >= 0 > f(0): the iterates fall monotonically to the one root. Where even
         selling everything costs all there is, nothing is left and mu = 0. Tensors take the search
         without a gradient and one step more at the root with it: the implicit function theorem.
+
+        Returns:
+            mu, shape (*B,), and mu * target - weights, shape (*B, N).
+
         """
         xp = namespace(target)
         fixed = [constant(array) for array in (weights, target, value)]
@@ -229,14 +235,14 @@ class BoundCost(ABC):
                 break
         if fixed[1] is not target:
             mu = mu - self._descent(mu, weights, target, value, liquidity)
-        return xp.maximum(mu, xp.zeros_like(mu))
+        mu = xp.maximum(mu, xp.zeros_like(mu))
+        return mu, mu[..., None] * target - weights
 
     def _descent(self, mu: Array, weights: Array, target: Array, value: Array, rows: Any) -> Array:
         """The Newton step f / f' at mu."""
-        xp = namespace(target)
         asked = target - weights
         charge, slope = self.evaluate(mu[..., None] * target - weights, asked, value, rows)
-        return (mu - 1.0 + charge) / constant(1.0 + xp.sum(slope * target, axis=-1))
+        return (mu - 1.0 + charge) / constant(1.0 + total(slope * target))
 
 
 class ProportionalRates(BoundCost):
@@ -245,17 +251,20 @@ class ProportionalRates(BoundCost):
     def __init__(self, buy: Array, sell: Array, *, n_risky: int) -> None:
         self.buy = np.asarray(buy, np.float64)
         self.sell = np.asarray(sell, np.float64)
+        self._minus_sell = -self.sell
         self.n_risky = n_risky
         self._like: dict[Any, tuple[Array, Array]] = {}
 
     def evaluate(self, trades: Array, asked: Array, value: Array, rows: Any) -> tuple[Array, Array]:
         """C = sum_i buy_i * max(trade_i, 0) + sell_i * max(-trade_i, 0)."""
         xp = namespace(trades)
-        buy, sell = self._rates(trades)
-        slope = xp.where(trades > 0.0, buy, -sell)
-        return xp.sum(slope * trades, axis=-1), slope
+        buy, minus_sell = self._rates(trades)
+        slope = xp.where(trades > 0.0, buy, minus_sell)
+        return total(slope * trades), slope
 
-    def solve(self, weights: Array, target: Array, value: Array, liquidity: Any) -> Array:
+    def solve(
+        self, weights: Array, target: Array, value: Array, liquidity: Any
+    ) -> tuple[Array, Array]:
         """Newton's method, which for rates is a search over who buys and who sells.
 
         With sides fixed, slope k_i = buy_i or -sell_i, the equation is linear:
@@ -263,25 +272,24 @@ class ProportionalRates(BoundCost):
         sides are taken anew; a handful of rounds ends it, and the result is exact.
         """
         xp = namespace(target)
-        buy, sell = self._rates(target)
+        buy, minus_sell = self._rates(target)
         is_buy = target > weights
         for _ in range(MAX_ITERATIONS):
-            slope = xp.where(is_buy, buy, -sell)
-            paid, planned = xp.sum(slope * weights, axis=-1), xp.sum(slope * target, axis=-1)
-            mu = (1.0 + paid) / (1.0 + planned)
-            now_buy = mu[..., None] * target > weights
-            if xp.all(now_buy == is_buy):
+            slope = xp.where(is_buy, buy, minus_sell)
+            mu = (1.0 + total(slope * weights)) / (1.0 + total(slope * target))
+            trades = mu[..., None] * target - weights
+            before, is_buy = is_buy, trades > 0.0
+            if _equal(before, is_buy):
                 break
-            is_buy = now_buy
-        return mu
+        return mu, trades
 
     def _rates(self, other: Array) -> tuple[Array, Array]:
         """The rates as arrays of the caller's library, device and precision."""
         if type(other) is np.ndarray:
-            return self.buy, self.sell
+            return self.buy, self._minus_sell
         key = (other.device, other.dtype)
         if key not in self._like:
-            self._like[key] = like(self.buy, other), like(self.sell, other)
+            self._like[key] = like(self.buy, other), like(self._minus_sell, other)
         return self._like[key]
 
 
@@ -297,7 +305,7 @@ class FeePerTrade(BoundCost):
         xp = namespace(trades)
         changed = xp.abs(asked[..., : self.n_risky]) > LEAST_TRADE
         left = xp.where(value > 0.0, value, xp.ones_like(value))
-        return self.fee * xp.sum(changed * 1.0, axis=-1) / left, xp.zeros_like(trades)
+        return self.fee * total(changed * 1.0) / left, xp.zeros_like(trades)
 
 
 class Impact(BoundCost):
@@ -320,7 +328,7 @@ class Impact(BoundCost):
         xp = namespace(trades)
         scale = like(rows[0], trades) * (value**0.5)[..., None]
         size = xp.abs(trades)
-        return xp.sum(scale * size**1.5, axis=-1), 1.5 * scale * size**0.5 * xp.sign(trades)
+        return total(scale * size**1.5), 1.5 * scale * size**0.5 * xp.sign(trades)
 
     def reachable(self, weights: Array, target: Array, value: Array, rows: Any) -> Array:
         """Trades cut to `participation` of the day's volume; what they leave stays cash.
@@ -372,6 +380,13 @@ class BoundSum(BoundCost):
         for cost, own in zip(self.costs, rows, strict=True):
             target = cost.reachable(weights, target, value, own)
         return target
+
+
+def _equal(a: Array, b: Array) -> bool:
+    """Whether two boolean arrays agree; of a row, bytes compare several times faster."""
+    if type(a) is np.ndarray:
+        return a.tobytes() == b.tobytes()
+    return bool((a == b).all())
 
 
 def constant(array: Array) -> Array:

@@ -221,7 +221,7 @@ class Rules:
         returns = self.returns if self._intraday is None else self._intraday - 1.0
         risk_free = self.risk_free[t_next]
         row = Row(returns[t_next], relatives[t_next], risk_free, truncated, liquidity)
-        portfolio, transition = step(portfolio, target, row, self.cost)
+        portfolio, transition = step(portfolio, target, row, self.cost, self.ruin)
         if growth is not None:
             total = growth * (1.0 + transition.portfolio_return) - 1.0
             transition = transition._replace(
@@ -230,7 +230,6 @@ class Rules:
                 portfolio_return=total,
             )
         terminated = portfolio.value <= self.ruin
-        transition = transition._replace(last=truncated | terminated)
         terms, memory = self.reward.terms(transition, state.memory)
         reward = sum(terms.values())
         following = GameState(t_next, state.start, state.end, portfolio, memory, limits)

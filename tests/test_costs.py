@@ -26,7 +26,7 @@ def liquid(make_market) -> Market:
 def solve(cost: Cost, market: Market, weights, target, value=1.0, t=T - 1):
     bound = cost.bind(market)
     weights, target = np.asarray(weights, float), np.asarray(target, float)
-    return bound.solve(weights, target, np.float64(value), bound.liquidity(t))
+    return bound.solve(weights, target, np.float64(value), bound.liquidity(t))[0]
 
 
 def test_half_spread_is_a_rate_on_both_sides(liquid):
@@ -87,7 +87,7 @@ def test_batches_equal_loops_and_cost_rises_with_the_rate(liquid, rng):
     t = rng.integers(25, T, 50)
     cost = ProportionalCost(0.01) + SquareRootImpact(1e6) + FixedFee(1.0, 1e3)
     bound = cost.bind(liquid)
-    batch = bound.solve(weights, target, np.ones(50), bound.liquidity(t))
+    batch, _ = bound.solve(weights, target, np.ones(50), bound.liquidity(t))
     loop = [solve(cost, liquid, weights[i], target[i], t=t[i]) for i in range(50)]
     np.testing.assert_allclose(batch, loop, rtol=0, atol=1e-15)
     dearer = SquareRootImpact(1e6, coefficient=2.0)
@@ -103,7 +103,7 @@ def test_gradients_equal_finite_differences(liquid, rng):
     weights, target = (torch.tensor(rng.dirichlet(np.ones(N), 6)) for _ in range(2))
     value, rows = torch.tensor(rng.uniform(0.5, 2, 6)), bound.liquidity(np.full(6, 30))
     inputs = [x.requires_grad_() for x in (weights, target, value)]
-    solve_mu = lambda *x: bound.solve(*x, rows)  # noqa: E731
+    solve_mu = lambda *x: bound.solve(*x, rows)[0]  # noqa: E731
     assert torch.autograd.gradcheck(solve_mu, inputs, eps=1e-7, atol=1e-6)
     still = weights.detach().clone().requires_grad_()
     solve_mu(still, still, value).sum().backward()

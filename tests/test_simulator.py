@@ -166,7 +166,7 @@ def test_batch_equals_loop_and_torch(rng):
         assert one.value == state.value[i] and alone.turnover == made.turnover[i]
         assert (one.weights == state.weights[i]).all()
     tensors = [torch.tensor(array) for array in (weights, target, returns)]
-    ones, none = torch.ones(64, dtype=torch.float64), torch.zeros(64)
+    ones, none = torch.ones(64, dtype=torch.float64), torch.zeros(64, dtype=torch.bool)
     row = Row(tensors[2], 1 + tensors[2], none, none)
     from_torch, _ = step(State(tensors[0], ones, ones), tensors[1], row, cost)
     np.testing.assert_allclose(from_torch.value.numpy(), state.value, rtol=1e-14)
@@ -177,7 +177,7 @@ def test_gradients_equal_finite_differences(rng):
     cost = bound(0.02, 0.05)
     weights, target = simplex(rng, 8, N, sparse=False), simplex(rng, 8, N, sparse=False)
     returns = torch.tensor(rng.normal(0, 0.02, (8, N)))
-    ones, none = torch.ones(8, dtype=torch.float64), torch.zeros(8)
+    ones, none = torch.ones(8, dtype=torch.float64), torch.zeros(8, dtype=torch.bool)
 
     def value(weights, target):
         row = Row(returns, 1 + returns, none, none)
