@@ -334,6 +334,10 @@ FAULTS: dict[str, tuple[str | bytes, str]] = {
         "date,AAA,BBB\n2020-01-01,1,\n2020-01-02,1.1,\n",
         "'BBB' has no price at all",
     ),
+    "one price": (
+        "date,AAA,BBB\n2020-01-01,1,2\n2020-01-02,,\n",
+        "1 dates with a price; needs at least 2",
+    ),
     "path name": (WIDE.replace("BBB", "../../x"), "row 1: '../../x' is no name for an asset"),
     "script name": (WIDE.replace("BBB", "<script>"), "'<script>' is no name for an asset"),
     "formula name": (WIDE.replace("BBB", "=cmd()"), "'=cmd()' is no name for an asset"),
@@ -455,3 +459,36 @@ def test_a_bad_option_is_named(tmp_path: Path, options: dict[str, Any], words: s
 def test_a_path_is_needed() -> None:
     with pytest.raises(SettingError, match="path"):
         load_market("files")
+
+
+def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    scraps = [
+        b",",
+        b"\n",
+        b'"',
+        b"\0",
+        b"-",
+        b"e",
+        b"9",
+        b"inf",
+        b";",
+        b"\xff",
+        b"Z",
+        b":",
+        b"date",
+    ]
+    outcomes = {True: 0, False: 0}
+    for _ in range(400):
+        content = bytearray(WIDE.encode())
+        for _ in range(rng.integers(1, 4)):
+            at = int(rng.integers(len(content)))
+            content[at : at + int(rng.integers(3))] = scraps[rng.integers(len(scraps))]
+        try:
+            market = load(tmp_path, bytes(content))
+            assert np.isfinite(market.features).all()
+            outcomes[True] += 1
+        except InputError as error:
+            assert "\n" not in str(error)
+            outcomes[False] += 1
+    assert min(outcomes.values()) > 10

@@ -74,6 +74,8 @@ def read_panels(
     if not full.all():
         first = dates[~full][0]
         notes.append(f"{(~full).sum()} dates without any price left out, first {first:%Y-%m-%d}")
+    if full.sum() < 2:
+        raise DataError(f"{table.name}: {full.sum()} dates with a price; needs at least 2")
     never = np.flatnonzero(~np.isfinite(price).any(axis=0))
     if never.size:
         raise DataError(f"{table.name}: '{assets[never[0]]}' has no price at all")
@@ -139,7 +141,7 @@ def _long(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
     names = table.columns[table.asset_column or 0]
     assets = list(dict.fromkeys(names))
     for asset in assets:
-        _check_name(table, asset, row=names.index(asset))
+        _check_name(table, asset, names)
     column = np.asarray(pd.Categorical(names, categories=assets).codes, int)
     order = np.lexsort((column, dates))
     same = (np.diff(dates.asi8[order]) == 0) & (np.diff(column[order]) == 0)
@@ -215,9 +217,9 @@ def _values(table: Table, field: str, column: int, decimal: str) -> np.ndarray:
     return values
 
 
-def _check_name(table: Table, asset: str, row: int | None = None) -> None:
+def _check_name(table: Table, asset: str, cells: list[str] | None = None) -> None:
     if not _NAME.fullmatch(asset) or ".." in asset:
-        where = "row 1" if row is None else f"row {table.lines[row]}"
+        where = "row 1" if cells is None else f"row {table.lines[cells.index(asset)]}"
         raise DataError(
             f"{table.name}: {where}: {asset[:40]!r} is no name for an asset; use 1 to 64 letters, "
             "digits, spaces and . , : ^ & % ( ) / = + - _, starting with a letter or digit"
