@@ -1,5 +1,6 @@
 """What a run was made with: versions of the packages and the commit of the source."""
 
+import functools
 import importlib.metadata
 import platform
 import shutil
@@ -28,6 +29,7 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
+@functools.cache  # the code in memory does not change while the process lives
 def git_commit(root: Path | None = None) -> str | None:
     """Commit of the source tree, `-dirty` appended if tracked files differ; None outside git."""
     root = root or Path(__file__).resolve().parent.parent

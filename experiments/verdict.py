@@ -97,16 +97,21 @@ def cells(row: pd.Series) -> list[str]:
 def print_table(frame: pd.DataFrame, console: Console | None = None) -> None:
     """The summary on a terminal, within 100 columns, with its conventions and verdicts."""
     console = console or Console(width=100)
+    headings = [heading.replace("volatility", "vol.") for heading in HEADINGS]
+    rows = [headings, *(cells(row) for _, row in frame.iterrows())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    room = max(8, console.width - sum(widths) - 2 * len(widths))  # what is left for the name
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    table.add_column("agent", overflow="ellipsis", max_width=22, no_wrap=True)
-    for heading in HEADINGS:
-        table.add_column(heading.replace("volatility", "vol."), justify="right", no_wrap=True)
-    for agent, row in frame.iterrows():
+    table.add_column("agent", overflow="ellipsis", max_width=room, no_wrap=True)
+    for heading, width in zip(headings, widths, strict=True):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=width)
+    for (agent, row), numbers in zip(frame.iterrows(), rows[1:], strict=True):
         is_reference = row["verdict"] == "reference"
         name = Text(f"{agent} *" if is_reference else str(agent))
-        table.add_row(name, *cells(row), style="bold" if is_reference else "")
+        table.add_row(name, *numbers, style="bold" if is_reference else "")
     console.print(table)
-    console.print(Text(f"* {plain(frame.attrs['reference'])} is the reference."))
+    words = plain(frame.attrs["reference"])
+    console.print(Text(f"* {words} is the reference. Sharpe differences to it, 95 % intervals:"))
     for line in verdict_lines(frame):
         console.print(Text(line))
     console.print(Text(conventions(frame), style="dim"))

@@ -242,8 +242,10 @@ def test_git_commit_is_the_head_and_says_when_files_differ(tmp_path: Path):
     git("add", "file")
     git("commit", "-q", "-m", "one")
     head = git("rev-parse", "HEAD")
+    git_commit.cache_clear()
     assert git_commit(tmp_path) == head
     (tmp_path / "file").write_text("2")
+    git_commit.cache_clear()
     assert git_commit(tmp_path) == f"{head}-dirty"
     manifest = json.loads((create(tmp_path).path / "manifest.json").read_text())
     assert "git_commit" in manifest
