@@ -3,7 +3,7 @@
 Time is resampled in blocks of random length (stationary bootstrap, Politis & Romano 1994), so that
 what depends on the days before keeps doing so; seeds are resampled one by one. Runs of several
 seeds lie side by side, `(T, S)`: they lived through the same days and share the same blocks, and
-are summarised by their interquartile mean.
+are summarised by their interquartile mean. Fewer than five seeds say too little of their spread.
 
 `rng` is a Generator, or a number that seeds one: the same number gives the same interval.
 """
@@ -126,8 +126,7 @@ def stationary_bootstrap_interval(
     for index in _chunks(panel.shape, n_resamples, length, rng):
         by_seed = np.asarray(statistic(panel[index]))  # (C, S)
         if resample_seeds:
-            chosen = rng.integers(panel.shape[1], size=by_seed.shape)
-            by_seed = np.take_along_axis(by_seed, chosen, axis=1)
+            by_seed = np.take_along_axis(by_seed, _draw_seeds(*by_seed.shape, rng), axis=1)
         drawn.append(interquartile_mean(by_seed, axis=1))
     return Interval(estimate, *quantiles(np.concatenate(drawn), confidence))
 
@@ -197,8 +196,9 @@ def sharpe_difference(
     Both are resampled in the same blocks. The difference is divided by its standard error in every
     resample; with q the quantile of |d* - d| / s*, the interval is d +- q s, and the p-value is the
     share of resamples with |d* - d| / s* >= |d| / s. Zero lies outside the interval when the
-    p-value is below 1 - confidence. At a nominal 5 % it claimed a difference in 5 to 6 % of pairs
-    that had none (500 normal periods, independent or with autocorrelation 0.3).
+    p-value is below 1 - confidence. Where there was none, a nominal 5 % claimed a difference in 4
+    to 5 % of cases (500 periods, independent or with autocorrelation 0.3), 6 % with five or ten
+    seeds that differ, but 19 % with three.
 
     Args:
         returns: Simple per-period returns, shape (T,), or (T, S) for S seeds; in excess of the
@@ -267,7 +267,14 @@ def _pivots(
 
 def _draw(panel: Array, index: Array, resample_seeds: bool, rng: np.random.Generator) -> Array:
     """The periods `index` (T, C) of the panel, with seeds drawn anew: (T, C, S)."""
-    n_seeds = panel.shape[1]
-    if not resample_seeds or n_seeds == 1:
+    if not resample_seeds or panel.shape[1] == 1:
         return panel[index]
-    return panel[index[:, :, None], rng.integers(n_seeds, size=(1, index.shape[1], n_seeds))]
+    return panel[index[:, :, None], _draw_seeds(index.shape[1], panel.shape[1], rng)]
+
+
+def _draw_seeds(n_resamples: int, n_seeds: int, rng: np.random.Generator) -> Array:
+    """Seeds of each resample, one fewer than there are: the spread of their mean is then unbiased.
+
+    Source: Rao & Wu, Resampling inference with complex survey data (1988).
+    """
+    return rng.integers(n_seeds, size=(n_resamples, max(1, n_seeds - 1)))
