@@ -174,13 +174,14 @@ def check_type(option: Option, given: Given) -> Any:
         SettingError: If it is of another type.
 
     """
-    parser, value = _parser([option]), given.value
+    parser, value, hint = _parser([option]), given.value, option.hint
     try:
-        if given.is_text:
-            text = _as_list(value) if _takes(option.hint, list) else value
-            return parser.parse_args([f"--{option.key}={_whole(text, option.hint)}"])[option.key]
-        value = _whole(value, option.hint)
-        nested: Any = value
+        if given.is_text and _takes_text(hint):
+            return parser.parse_args([f"--{option.key}={value}"])[option.key]
+        typed = _read(value, hint) if given.is_text else value
+        if isinstance(typed, str) and not _takes_text(hint):
+            raise argparse.ArgumentError(None, "text")
+        nested: Any = _whole(typed, hint)
         for part in reversed(option.key.split(".")):
             nested = {part: nested}
         return parser.parse_object(nested)[option.key]
@@ -274,7 +275,7 @@ def _mapping_above(key: str, known: Mapping[str, Option]) -> str:
     return next((k for k in above if k in known and _takes(known[k].hint, dict)), "")
 
 
-def _takes(hint: Any, kind: type) -> bool:
+def _takes(hint: Any, kind: Any) -> bool:
     """Whether a type is `kind`, or a union with it inside."""
     members = get_args(hint) if get_origin(hint) in (Union, *_UNIONS) else (hint,)
     return any((get_origin(member) or member) is kind for member in members)
@@ -283,13 +284,23 @@ def _takes(hint: Any, kind: type) -> bool:
 _UNIONS = (type(int | str),)
 
 
+def _takes_text(hint: Any) -> bool:
+    """Whether text may stand there; where not, jsonargparse would read a number out of text."""
+    return any(_takes(hint, kind) for kind in (str, Any, Literal))
+
+
+def _read(text: str, hint: Any) -> Any:
+    """What an option's text means where no text may stand."""
+    try:
+        return parse_value(_as_list(text) if _takes(hint, list) else text)
+    except SettingError:
+        return text
+
+
 def _whole(value: Any, hint: Any) -> Any:
     """1e5 as 100000 where a whole number is asked for."""
-    if hint is not int:
-        return value
-    number = parse_value(value) if isinstance(value, str) else value
-    is_whole = isinstance(number, float) and number.is_integer()
-    return int(number) if is_whole else value
+    asked = _takes(hint, int) and not _takes(hint, float)
+    return int(value) if asked and isinstance(value, float) and value.is_integer() else value
 
 
 def _as_list(text: str) -> str:

@@ -1,0 +1,318 @@
+"""The `allocgym` command as people use it: help, the whole way through, and everything refused."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from experiments.cli import COMMANDS, main
+from experiments.runs import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = f"{Path(__file__).with_name('tiny_agent.py')}:Tiny"
+DATES = pd.bdate_range("2020-01-01", periods=120)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder with a price file in it."""
+    steps = np.random.default_rng(3).normal(0.0005, 0.01, (120, 2))
+    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
+    frame.rename_axis("date").to_csv(tmp_path / "prices.csv")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+PRICES = ("--data", "files", "--data.options.path", "prices.csv")
+TRAIN = ("train", "--agent", TINY, *PRICES)
+
+
+def refused(capsys, *argv):
+    """The one line on standard error of a command that must be refused and leave nothing."""
+    status = main(list(argv))
+    printed = capsys.readouterr()
+    assert status == 2, printed
+    assert printed.out == ""
+    lines = printed.err.splitlines()
+    assert len(lines) == 1, printed.err
+    assert lines[0].startswith("allocgym: error: ")
+    assert not Path("results").exists()
+    return lines[0]
+
+
+def test_train_evaluate_report_and_train_again(here, capsys):
+    assert main([*TRAIN, "--seeds", "2", "--workers", "1", "--agent.steps", "3"]) == 0
+    printed = capsys.readouterr()
+    assert "Tiny seed 1: finished" in printed.err
+    run = here / "results" / "train" / "Tiny" / "seed_001"
+    assert f"Run: {run.relative_to(here)}" in printed.out
+    assert "tensorboard --logdir results/train" in printed.out
+    before = {name: (run / name).read_bytes() for name in ("metrics.jsonl", "backtest.parquet")}
+
+    folder_before = sorted(path for path in here.rglob("*"))
+    assert main(["evaluate", str(run), "--trust"]) == 0
+    shown = capsys.readouterr().out
+    value = Run.read(run).backtest["value"].iloc[-1]
+    assert f"{value:.3f}" in shown
+    assert f"From the close of {DATES[95]:%Y-%m-%d} to {DATES[-1]:%Y-%m-%d}" in shown
+    assert sorted(path for path in here.rglob("*")) == folder_before
+
+    assert main(["report", "results/train"]) == 0
+    assert "Report: results/train/report.html" in capsys.readouterr().out
+    assert "<html" in (here / "results" / "train" / "report.html").read_text()[:300]
+
+    copy = here / "copy.yaml"
+    copy.write_bytes((run / "config.yaml").read_bytes())
+    assert main(["train", "copy.yaml", "--trust"]) == 0
+    after = {name: (run / name).read_bytes() for name in before}
+    assert after == before
+    assert (run / "config.yaml").read_bytes() == copy.read_bytes()
+
+
+def test_evaluate_on_other_data_and_days(here, capsys):
+    assert main([*TRAIN, "--workers", "1"]) == 0
+    run = "results/train/Tiny/seed_000"
+    frame = pd.read_csv("prices.csv", index_col=0)
+    frame.index = [f"{day:%Y-%m-%d}" for day in pd.bdate_range("2023-01-02", periods=120)]
+    frame.rename_axis("date").to_csv("later.csv")
+    capsys.readouterr()
+    argv = ["evaluate", run, "--trust", "--data.options.path", "later.csv", "--output", "path.csv"]
+    assert main(argv) == 0
+    path = pd.read_csv("path.csv", index_col=0)
+    assert (path.index[0], len(path)) == (frame.index[5], 115)  # a lookback of 5, then every day
+    assert main(["evaluate", run, "--trust", "--start", f"{DATES[20]:%Y-%m-%d}"]) == 0
+    shown = capsys.readouterr().out
+    assert f"From the close of {DATES[20]:%Y-%m-%d}" in shown
+    assert f"Note: days up to {DATES[95]:%Y-%m-%d} were used to train" in shown
+
+    frame.rename(columns={"AAA": "CCC"}).rename_axis("date").to_csv("other.csv")
+    assert main(["evaluate", run, "--trust", "--data.options.path", "other.csv"]) == 2
+    assert "unknown asset" in capsys.readouterr().err
+
+
+def test_compare_prints_the_table_and_writes_the_report(here, capsys):
+    argv = ["compare", *PRICES, "--agents", f"equal_weight, buy_and_hold, {TINY}", "--workers", "1"]
+    assert main(argv) == 0
+    printed = capsys.readouterr()
+    assert re.search(r"equal_weight \*? +-?\d", printed.out)
+    assert "Report: results/compare/report.html" in printed.out
+    assert "[4/4]" in printed.err  # two seeds of the one that learns
+    folders = sorted(path.parent.name for path in Path("results").rglob("seed_000"))
+    assert folders == ["Tiny", "buy_and_hold", "equal_weight"]
+    assert (here / "results" / "compare" / "report.html").stat().st_size > 10_000
+
+
+def test_a_failed_trial_gives_status_1_and_the_others_their_numbers(here, capsys):
+    agents = f"equal_weight, {{name: '{TINY}', label: bad, fault: raise}}"
+    argv = ["compare", *PRICES, "--agents", agents, "--seeds", "1", "--workers", "1"]
+    assert main(argv) == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[-1] == (
+        "allocgym: error: bad seed 0: RuntimeError: the network fell over"
+    )
+    assert "Traceback" not in printed.err
+    assert "equal_weight" in printed.out
+    assert main([*argv, "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_action_with_nan_is_the_agents_fault_in_one_line(here, capsys):
+    assert main([*TRAIN, "--agent.fault", "nan"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"allocgym: error: Tiny seed 0: Tiny on \d{4}-\d\d-\d\d: ", last)
+
+
+def test_a_users_own_reward_from_a_file(here):
+    Path("mine.py").write_text("def gain(transition):\n    return transition.portfolio_return\n")
+    assert main([*TRAIN, "--task.reward", "mine.py:gain"]) == 0
+    assert Run.read(here / "results/train/Tiny/seed_000").manifest["reward"] == "mine.py:gain"
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        (["--data.assets", "AAA,CCC"], ["unknown asset", "'CCC'", "AAA"]),
+        (["--data.start", "1990-01-01"], ["1990-01-01", "2020-01-01"]),
+        (["--data.end", "2120-01-01"], ["2120-01-01"]),
+        (["--data.start", "yesterday"], ["start", "'yesterday'"]),
+        (["--split.train_end", "2019-01-01", "--split.valid_end", "2020-03-02"], ["2019-01-01"]),
+        (["--agent.lookback", "500"], ["lookback 500", "days of training"]),
+        (["--agent.lookback", "0"], ["lookback", "0"]),
+        (["--agent.stepz", "5"], ["'--agent.stepz'", "did you mean 'agent.steps'"]),
+        (["--agent.steps", "many"], ["agent.steps", "a whole number", "'many'"]),
+        (["--data.options.path", "no.csv"], ["no.csv"]),
+        (["--data.options.paht", "no.csv"], ["'paht'", "'path'"]),
+        (["--data.options.start", "2020-01-01"], ["data.start"]),
+        (["--task.reward", "log_return -"], ["log_return"]),
+        (["--task.reward", "nowhere.py:Name"], ["nowhere.py"]),
+        (["--task.cost", "-0.1"], ["task.cost.buy", "[0, 1)", "-0.1"]),
+        (["--experiment", "../x"], ["experiment"]),
+        (["--data", "moon"], ["'moon'", "multi_asset"]),
+        (["a.yaml"], ["a.yaml does not exist"]),
+        (["a.yaml", "b.yaml"], ["at most one settings file"]),
+    ],
+)
+def test_what_train_refuses(here, capsys, argv, parts):
+    line = refused(capsys, *TRAIN, *argv)
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize("cell", ["-3.2", "0", "inf", "abc"])
+def test_a_bad_price_is_named_by_file_column_and_date(here, capsys, cell):
+    lines = Path("prices.csv").read_text().splitlines()
+    date, _, second = lines[31].split(",")
+    lines[31] = f"{date},{cell},{second}"
+    Path("prices.csv").write_text("\n".join(lines) + "\n")
+    line = refused(capsys, *TRAIN)
+    for part in ("prices.csv", "AAA", cell):
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["compare", "--agents", "equal_wait"], "did you mean 'equal_weight'"),
+        (["compare", "--agents", "{name: mean_variance, windw: 3}"], "did you mean 'window'"),
+        (["compare", "--agents", "ppo,ppo"], "give one of them a label"),
+        (["evaluate", "nowhere"], "existing folder, got nowhere"),
+        (["report", "nowhere"], "existing folder, got nowhere"),
+        (["report", "."], "no runs in"),
+        (["data", "show", "moon"], "multi_asset"),
+        (["data", "hide"], "`show NAME`"),
+    ],
+)
+def test_what_other_commands_refuse(here, capsys, argv, part):
+    assert part in refused(capsys, *argv)
+
+
+def test_code_named_in_a_settings_file_needs_trust(here, capsys):
+    Path("mine.yaml").write_text(f"agent: {TINY}\n")
+    assert "--trust" in refused(capsys, "train", "mine.yaml", *PRICES)
+    Path("mine.yaml").write_text("task: {reward: 'evil.py:Name'}\n")
+    assert "--trust" in refused(capsys, *TRAIN, "mine.yaml")
+    Path("mine.yaml").write_text(f"agents: [equal_weight, {{name: '{TINY}'}}]\n")
+    assert "--trust" in refused(capsys, "compare", "mine.yaml", *PRICES)
+
+
+def test_a_run_that_cannot_be_evaluated_says_why(here, capsys):
+    assert main([*TRAIN, "--workers", "1"]) == 0
+    run = Path("results/train/Tiny/seed_000")
+    capsys.readouterr()
+    assert main(["evaluate", str(run)]) == 2
+    assert "--trust" in capsys.readouterr().err
+    (run / "model" / "state.json").write_text("{")
+    assert main(["evaluate", str(run), "--trust"]) == 2
+    assert f"{run}/model: the model cannot be loaded" in capsys.readouterr().err
+    (run / "manifest.json").unlink()
+    assert main(["evaluate", str(run), "--trust"]) == 2
+    assert "manifest.json is missing" in capsys.readouterr().err
+
+
+def test_a_results_folder_that_is_a_file_is_refused_before_training(here, capsys):
+    Path("results").write_text("")
+    assert main([*TRAIN]) == 2
+    assert "results" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_has_help_with_an_example(capsys, command):
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: allocgym {command}")
+    if command != "data":
+        assert f"examples:\n  allocgym {command}" in text
+
+
+def test_the_help_of_an_agent_shows_its_settings(capsys):
+    assert main(["train", "--agent", "mean_variance", "--help"]) == 0
+    assert "--agent.window" in capsys.readouterr().out
+
+
+def test_data_lists_universes_with_span_and_assets(capsys):
+    assert main(["data"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"multi_asset +1999-\d\d-\d\d +2018-12-31 +\d{4} +sp500, nasdaq", shown)
+    assert main(["data", "show", "factors"]) == 0
+    assert re.search(r"USMV +low_volatility +\d", capsys.readouterr().out)
+
+
+def command(*argv, cwd, **more):
+    return subprocess.run(
+        [sys.executable, "-m", "experiments", *argv],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        **more,
+    )
+
+
+def test_the_command_itself_refuses_without_a_traceback(here):
+    done = command("train", *PRICES, "--data.assets", "CCC", "--agent", "equal_weight", cwd=here)
+    assert done.returncode == 2
+    assert re.fullmatch(r"allocgym: error: unknown asset .*'CCC'.*\n", done.stderr)
+    assert not (here / "results").exists()
+    loud = command("train", *PRICES, "--seeds", "0", "--debug", cwd=here)
+    assert "Traceback" in loud.stderr
+
+
+def test_help_and_version_import_nothing_slow(here):
+    code = (
+        "import sys; from experiments.cli import main; main(['--help']); main(['--version']);"
+        "print([m for m in ('numpy', 'pandas', 'torch', 'gymnasium') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("usage: allocgym COMMAND")
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_ctrl_c_is_one_line_and_leaves_failed_runs(here):
+    argv = [*TRAIN, "--seeds", "2", "--workers", "2", "--agent.fault", "hang"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments", *argv],
+        cwd=here,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    folders = [here / f"results/train/Tiny/seed_00{seed}" for seed in (0, 1)]
+    deadline = time.monotonic() + 100
+    while not all(_steps(folder) == 4 for folder in folders):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "allocgym: error: interrupted"
+    assert "Traceback" not in err
+    for folder in folders:
+        run = Run.read(folder)
+        assert (run.status, run.error) == ("failed", "KeyboardInterrupt")
+
+
+def _steps(folder):
+    path = folder / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_the_settings_of_a_run_are_plain_yaml(here):
+    assert main([*TRAIN, "--workers", "1"]) == 0
+    text = Path("results/train/Tiny/seed_000/config.yaml").read_text()
+    assert yaml.safe_load(text)["split"]["train_end"] == f"{DATES[71]:%Y-%m-%d}"
+    assert "!!" not in text
