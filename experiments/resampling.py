@@ -126,7 +126,8 @@ def stationary_bootstrap_interval(
     for index in _chunks(panel.shape, n_resamples, length, rng):
         by_seed = np.asarray(statistic(panel[index]))  # (C, S)
         if resample_seeds:
-            by_seed = np.take_along_axis(by_seed, _draw_seeds(*by_seed.shape, rng), axis=1)
+            chosen = _draw_seeds(index.shape[1], panel.shape[1], rng)
+            by_seed = np.take_along_axis(by_seed, chosen, axis=1)
         drawn.append(interquartile_mean(by_seed, axis=1))
     return Interval(estimate, *quantiles(np.concatenate(drawn), confidence))
 
