@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from market.errors import SettingError
 
 NORMALISATIONS = ("none", "layer")
-_PIECE = 2**21  # elements one piece of work keeps for its backward pass: about what a cache holds
+_PIECE = 2**23  # elements one piece of work keeps for its backward pass: 32 MB in float32
 _KEPT = 2**28  # elements kept in all, 1 GB in float32, before pieces are recomputed instead
 _COPY = 16  # moving a number to and from memory takes as long as so many multiply-adds
 
@@ -145,7 +145,7 @@ def in_pieces(
 
     Where all pieces together would keep gigabytes, the backward pass computes each again.
     """
-    piece = _PIECE if x.device.type == "cpu" else 32 * _PIECE
+    piece = _PIECE if x.device.type == "cpu" else 8 * _PIECE
     pieces = x.split(max(1, piece // kept_per_row), dim)
     if torch.is_grad_enabled() and x.shape[dim] * kept_per_row > _KEPT:
         done = [checkpoint(function, piece, use_reentrant=False) for piece in pieces]

@@ -5,7 +5,7 @@
 
 All but the head depends on time alone. `AllocationNetwork.table_at` computes it once per day that a
 batch touches, `table_panel` once per day of a market, as during a rollout, when parameters stand
-still; `decide` then reads rows by index. Sample by sample this is the same as `forward` on full windows.
+still; `decide` then reads rows by index. Each sample gets the same as from `forward` on its window.
 """
 
 from __future__ import annotations
@@ -265,10 +265,9 @@ class AllocationNetwork(nn.Module):
     def _context_series(self, context: Tensor | None) -> Tensor | None:
         """Context as the features of one asset: (.., G) -> (.., 1, G)."""
         if (context is None) != (self.context_encoder is None):
-            expected = "none" if self.context_encoder is None else "context"
-            raise ValueError(
-                f"this network was built for {expected}; context given: {context is not None}"
-            )
+            built = "without" if self.context_encoder is None else "with"
+            given = "some" if context is not None else "none"
+            raise ValueError(f"this network was built {built} context, got {given}")
         return None if context is None else context.unsqueeze(-2)
 
 
