@@ -9,15 +9,28 @@ from typing import Any
 from market.names import unknown_name
 
 _PLACES = {
+    "black_litterman": "agents.optimisers:BlackLitterman",
     "buy_and_hold": "agents.baselines:BuyAndHold",
     "cash": "agents.baselines:Cash",
+    "cross_sectional_momentum": "agents.momentum:CrossSectionalMomentum",
     "dqn": "agents.dqn:DQNAgent",
     "equal_weight": "agents.baselines:EqualWeight",
     "forecast": "agents.forecast_agent:ForecastAgent",
+    "hierarchical_risk_parity": "agents.risk_based:HierarchicalRiskParity",
+    "index": "agents.baselines:Index",
+    "inverse_volatility": "agents.risk_based:InverseVolatility",
     "lstm": "agents.forecast_agent:TextbookAgent",
+    "maximum_diversification": "agents.risk_based:MaximumDiversification",
+    "maximum_sharpe": "agents.optimisers:MaximumSharpe",
     "mean_variance": "agents.optimisers:MeanVariance",
+    "minimum_cvar": "agents.optimisers:MinimumCVaR",
+    "minimum_variance": "agents.risk_based:MinimumVariance",
     "ppo": "agents.ppo:PPOAgent",
+    "risk_parity": "agents.risk_based:RiskParity",
     "sac": "agents.sac:SACAgent",
+    "sixty_forty": "agents.baselines:SixtyForty",
+    "time_series_momentum": "agents.momentum:TimeSeriesMomentum",
+    "volatility_managed": "agents.momentum:VolatilityManaged",
 }
 
 

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from agents.base import Agent
-from agents.schedule import Every, check_every, equal, investable, is_due, start_weights
-from market import Market
+from agents.schedule import Every, check_every, equal, investable, is_due, start_weights, with_cash
+from agents.settings import require
+from market import Market, SettingError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,3 +75,60 @@ class Cash(Agent):
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
         """The weights of an episode's start."""
         return start_weights(history)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexSettings:
+    """Settings of `index`."""
+
+    asset: str | None = None  # None: the first of the market
+
+
+class Index(Agent):
+    """All in one asset, by default the market's first: a stock index where there is one."""
+
+    Settings: ClassVar[type] = IndexSettings
+    settings: IndexSettings
+
+    def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
+        """One asset; what is held, while it cannot be bought."""
+        place = position(self.settings.asset or history.assets[0], history)
+        return np.eye(history.n_assets)[place] if history.tradable[-1, place] else weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class SixtyFortySettings:
+    """Settings of `sixty_forty`."""
+
+    stocks: str = "sp500"
+    bonds: str = "treasury_10y"
+    stock_weight: float = 0.6
+    rebalance_every: Every = "month"
+
+    def __post_init__(self) -> None:
+        require(self, stock_weight="[0, 1]")
+        check_every(self.rebalance_every)
+
+
+class SixtyForty(Agent):
+    """60 % stocks and 40 % bonds, restored when a rebalance is due."""
+
+    Settings: ClassVar[type] = SixtyFortySettings
+    settings: SixtyFortySettings
+
+    def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
+        """The mix when due, else what is held."""
+        settings = self.settings
+        target = np.zeros(history.n_assets)
+        target[position(settings.stocks, history)] += settings.stock_weight
+        target[position(settings.bonds, history)] += 1.0 - settings.stock_weight
+        if not is_due(history, weights, settings.rebalance_every):
+            return weights
+        return with_cash(np.where(history.tradable[-1], target, 0.0), history)
+
+
+def position(asset: str, market: Market) -> int:
+    """Column of an asset."""
+    if asset not in market.assets:
+        raise SettingError(f"{market.name}: no asset '{asset}'; assets are {market.assets}")
+    return market.assets.index(asset)

@@ -1,79 +1,16 @@
-"""Classical optimisers over a rolling window of returns, solved by skfolio.
-
-Each sees the excess returns over cash of the last `window` rows, of the assets that can be held and
-were listed all that time. It trades when a rebalance is due and lets the holdings drift in between.
-A solve that fails is named in `failures` and trades nothing.
-"""
+"""Optimisers of expected return against risk, and of tail risk, solved by skfolio."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 
-from agents.base import Agent
-from agents.schedule import Every, check_every, investable, is_due, with_cash
+from agents.moments import MeanName, mean_of
+from agents.quadratic import best_utility
+from agents.rolling import RollingAgent, RollingSettings, given_prior
 from agents.settings import require
-from market import Market
-
-
-@dataclass(frozen=True, kw_only=True)
-class RollingSettings:
-    """What all optimisers over a window have in common."""
-
-    window: int = 252  # returns to estimate from
-    rebalance_every: Every = "month"
-    covariance: Literal["ledoit_wolf", "oas", "empirical"] = "ledoit_wolf"
-
-    def __post_init__(self) -> None:
-        require(self, window="[2, inf)")
-        check_every(self.rebalance_every)
-
-
-class RollingAgent(Agent):
-    """An optimiser; a subclass says what is optimal.
-
-    Attributes:
-        failures: Date and reason of each solve that failed and left the holdings as they were.
-
-    """
-
-    Settings: ClassVar[type] = RollingSettings
-    settings: Any
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.lookback = self.settings.window + 1  # the first row of loaded data has no return
-        self.failures: list[tuple[pd.Timestamp, str]] = []
-
-    @abstractmethod
-    def solve(self, excess: np.ndarray, budget: str) -> np.ndarray:
-        """Optimal weights (k,) of excess returns (window, k).
-
-        Args:
-            excess: Daily returns over cash.
-            budget: "cash": weights may sum to less than 1; "full": they must sum to 1.
-
-        """
-
-    def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
-        """The optimum when a rebalance is due, else what is held."""
-        window = self.settings.window
-        if not is_due(history, weights, self.settings.rebalance_every, self.lookback):
-            return weights
-        chosen = investable(history, window)
-        target = np.zeros(history.n_assets)
-        if chosen.any():
-            excess = history.returns[-window:, chosen] - history.risk_free[-window:, None]
-            try:
-                target[chosen] = self.solve(excess, "cash" if history.has_cash else "full")
-            except solver_errors() as error:
-                self.failures.append((history.dates[-1], f"{type(error).__name__}: {error}"))
-                return weights
-        return with_cash(target, history)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +18,8 @@ class MeanVarianceSettings(RollingSettings):
     """Settings of `mean_variance`."""
 
     risk_aversion: float = 5.0  # lambda in w.mu - lambda/2 w.S.w
-    mean: Literal["bayes_stein", "empirical"] = "bayes_stein"
+    mean: MeanName = "bayes_stein"
+    solver: Literal["skfolio", "direct"] = "skfolio"  # "direct": the same optimum, 15 times faster
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,54 +38,161 @@ class MeanVariance(RollingAgent):
     """
 
     Settings: ClassVar[type] = MeanVarianceSettings
+    may_hold_cash: ClassVar[bool] = True
     settings: MeanVarianceSettings
 
-    def solve(self, excess: np.ndarray, budget: str) -> np.ndarray:
-        """The optimum of `MeanRisk`, whose utility has no 1/2."""
+    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+        """The optimum of skfolio's `MeanRisk`, whose utility has no 1/2, or of `best_utility`."""
+        covariance = self.covariance(excess)
+        mean = mean_of(excess, covariance, self.settings.mean)
+        aversion = self.settings.risk_aversion
+        if self.settings.solver == "direct":
+            return best_utility(mean, covariance, aversion, full=full)
         from skfolio.optimization import MeanRisk, ObjectiveFunction
 
         model = MeanRisk(
             objective_function=ObjectiveFunction.MAXIMIZE_UTILITY,
-            risk_aversion=self.settings.risk_aversion / 2.0,
-            prior_estimator=prior(self.settings.mean, self.settings.covariance),
-            **BUDGETS[budget],
+            risk_aversion=aversion / 2.0,
+            prior_estimator=given_prior(mean, covariance),
+            max_weights=None,
+            budget=1.0 if full else None,
+            max_budget=None if full else 1.0,
         )
         return model.fit(excess).weights_
 
 
-BUDGETS: dict[str, dict[str, float | None]] = {
-    "cash": {"budget": None, "min_budget": 0.0, "max_budget": 1.0},
-    "full": {"budget": 1.0},
-}
+@dataclass(frozen=True, kw_only=True)
+class MaximumSharpeSettings(RollingSettings):
+    """Settings of `maximum_sharpe`."""
+
+    mean: MeanName = "bayes_stein"
 
 
-def prior(mean: str, covariance: str) -> Any:
-    """An estimator of means and covariances by name, from skfolio.
+class MaximumSharpe(RollingAgent):
+    """The portfolio of the highest expected excess return per volatility: w.mu / sqrt(w.S.w).
 
-    James-Stein is not offered: skfolio's intensity is negative where one eigenvalue dominates (as
-    it does among stocks and bonds) and then pushes the means apart.
+    All in cash where no asset is expected to earn more than cash; without a cash asset the
+    portfolio of minimum variance then.
+
+    Source: Tobin, Liquidity preference as behavior towards risk (1958).
     """
-    from skfolio import moments
-    from skfolio.prior import EmpiricalPrior
 
-    covariances = {
-        "empirical": moments.EmpiricalCovariance,
-        "ledoit_wolf": moments.LedoitWolf,
-        "oas": moments.OAS,
-    }
-    matrix = covariances[covariance]
-    method = moments.ShrunkMuMethods.BAYES_STEIN
-    means = {
-        "empirical": moments.EmpiricalMu,
-        "bayes_stein": lambda: moments.ShrunkMu(
-            covariance_estimator=matrix(), vol_weighted_target=True, method=method
-        ),
-    }
-    return EmpiricalPrior(mu_estimator=means[mean](), covariance_estimator=matrix())
+    Settings: ClassVar[type] = MaximumSharpeSettings
+    may_hold_cash: ClassVar[bool] = True
+    settings: MaximumSharpeSettings
+
+    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+        """The solution of skfolio's `MeanRisk` with the ratio as its objective."""
+        from skfolio.optimization import MeanRisk, ObjectiveFunction
+
+        covariance = self.covariance(excess)
+        mean = mean_of(excess, covariance, self.settings.mean)
+        hopeless = mean.max() <= 0.0
+        if hopeless and not full:
+            return np.zeros(excess.shape[1])
+        objective = (
+            ObjectiveFunction.MINIMIZE_RISK if hopeless else ObjectiveFunction.MAXIMIZE_RATIO
+        )
+        model = MeanRisk(
+            objective_function=objective, prior_estimator=given_prior(mean, covariance)
+        )
+        return model.fit(excess).weights_
 
 
-def solver_errors() -> tuple[type[Exception], ...]:
-    """What a failed solve raises, here and in the libraries below."""
-    from cvxpy.error import DCPError, SolverError
+@dataclass(frozen=True, kw_only=True)
+class MinimumCVaRSettings(RollingSettings):
+    """Settings of `minimum_cvar`."""
 
-    return (SolverError, DCPError, np.linalg.LinAlgError, ArithmeticError)
+    tail: float = 0.05  # probability of the losses whose mean is minimised
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, tail="(0, 1)")
+
+
+class MinimumCVaR(RollingAgent):
+    """The fully invested portfolio of least conditional value at risk over the window's days.
+
+    Source: Rockafellar & Uryasev, Optimization of conditional value-at-risk (2000).
+    """
+
+    Settings: ClassVar[type] = MinimumCVaRSettings
+    settings: MinimumCVaRSettings
+
+    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+        """The solution of skfolio's `MeanRisk` with CVaR, a linear programme."""
+        from skfolio import RiskMeasure
+        from skfolio.optimization import MeanRisk
+
+        beta = 1.0 - self.settings.tail
+        model = MeanRisk(risk_measure=RiskMeasure.CVAR, cvar_beta=beta)
+        return model.fit(excess).weights_
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlackLittermanSettings(RollingSettings):
+    """Settings of `black_litterman`."""
+
+    risk_aversion: float = 5.0  # of the equilibrium and of the choice
+    tau: float | None = None  # variance of the equilibrium mean over S; None: 1 / returns used
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, risk_aversion="(0, inf)", tau="(0, inf)")
+
+
+class BlackLitterman(RollingAgent):
+    """Mean-variance utility after the window's means, as views, meet an equilibrium of 1/N.
+
+    The equilibrium's expected returns are those that make equal weights optimal; each view is as
+    uncertain as a mean of so many returns is: S_ii / T.
+
+    Source: Black & Litterman, Global portfolio optimization (1992); He & Litterman, The intuition
+    behind Black-Litterman model portfolios (1999).
+    """
+
+    Settings: ClassVar[type] = BlackLittermanSettings
+    may_hold_cash: ClassVar[bool] = True
+    settings: BlackLittermanSettings
+
+    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+        """Best utility under the posterior means and covariances."""
+        covariance = self.covariance(excess)
+        n_rows = len(excess)
+        aversion = self.settings.risk_aversion
+        equilibrium = aversion * covariance.mean(axis=1)
+        mean, spread = black_litterman(
+            equilibrium,
+            covariance,
+            views=excess.mean(axis=0),
+            uncertainty=np.diag(covariance) / n_rows,
+            tau=self.settings.tau or 1.0 / n_rows,
+        )
+        return best_utility(mean, spread, aversion, full=full)
+
+
+def black_litterman(
+    equilibrium: np.ndarray,
+    covariance: np.ndarray,
+    *,
+    views: np.ndarray,
+    uncertainty: np.ndarray,
+    tau: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mean and covariance of returns after one view per asset.
+
+    mu = pi + K (q - pi),  S + tau S - K tau S,  K = tau S (tau S + Omega)^-1
+
+    Args:
+        equilibrium: pi, prior expected returns, (k,).
+        covariance: S, (k, k).
+        views: q, what each asset is expected to return, (k,).
+        uncertainty: Diagonal of Omega, variances of the views' errors, (k,).
+        tau: Variance of the prior mean as a fraction of S.
+
+    Source: He & Litterman (1999), with the identity as the matrix of views.
+    """
+    prior_variance = tau * covariance
+    gain = np.linalg.solve(prior_variance + np.diag(uncertainty), prior_variance).T
+    mean = equilibrium + gain @ (views - equilibrium)
+    return mean, covariance + prior_variance - gain @ prior_variance

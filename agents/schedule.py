@@ -28,7 +28,8 @@ def is_due(history: Market, weights: np.ndarray, every: Every, lookback: int = 1
     """Whether to trade now rather than let the holdings drift.
 
     Due on the first day of each calendar week, month, quarter or year, or on every k-th row counted
-    from row `lookback - 1`; and always where the portfolio still holds what episodes start with.
+    from row `lookback - 1`; and always where the portfolio holds what episodes start with, so a
+    portfolio that is wholly in cash is looked at anew on every row.
     """
     if np.allclose(weights, start_weights(history), rtol=0.0, atol=1e-12):
         return True
@@ -58,9 +59,9 @@ def equal(chosen: np.ndarray, market: Market) -> np.ndarray:
 def with_cash(weights: np.ndarray, market: Market) -> np.ndarray:
     """Give what weights (N,) leave of 1 to cash; without cash, scale them up to 1.
 
-    Weights below 1e-9 are a solver's rounding and become 0.
+    Weights below 1e-6 are a solver's rounding and become 0.
     """
-    weights = np.where(weights < 1e-9, 0.0, weights)
+    weights = np.where(weights < 1e-6, 0.0, weights)
     total = weights.sum()
     if market.has_cash and total < 1.0:
         weights[-1] += 1.0 - total

@@ -1,0 +1,104 @@
+"""Portfolios built from risk alone: no expected return enters. Fully invested in risky assets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agents.rolling import RollingAgent
+
+
+class MinimumVariance(RollingAgent):
+    """The fully invested portfolio of least variance: min w.S.w.
+
+    Source: Clarke, de Silva & Thorley, Minimum-variance portfolios in the US equity market (2006).
+    """
+
+    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+        """The solution of skfolio's `MeanRisk`."""
+        from skfolio.optimization import MeanRisk
+
+        return MeanRisk(prior_estimator=self.risk_prior(excess)).fit(excess).weights_
+
+
+class MaximumDiversification(RollingAgent):
+    """The portfolio of most volatility diversified away: max w.sigma / sqrt(w.S.w).
+
+    Source: Choueifaty & Coignard, Toward maximum diversification (2008).
+    """
+
+    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+        """The solution of skfolio's `MaximumDiversification`."""
+        from skfolio import optimization
+
+        model = optimization.MaximumDiversification(prior_estimator=self.risk_prior(excess))
+        return model.fit(excess).weights_
+
+
+class RiskParity(RollingAgent):
+    """Every asset contributes the same risk: w_i (S w)_i equal for all i.
+
+    Source: Maillard, Roncalli & Teiletche, The properties of equally weighted risk contribution
+    portfolios (2010).
+    """
+
+    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+        """Equal risk contributions to rounding."""
+        return equal_risk(self.covariance(excess))
+
+
+class HierarchicalRiskParity(RollingAgent):
+    """Risk split down a tree of assets clustered by correlation.
+
+    Source: Lopez de Prado, Building diversified portfolios that outperform out of sample (2016).
+    """
+
+    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+        """The solution of skfolio's `HierarchicalRiskParity`."""
+        from skfolio import optimization
+
+        model = optimization.HierarchicalRiskParity(prior_estimator=self.risk_prior(excess))
+        return model.fit(excess).weights_
+
+
+class InverseVolatility(RollingAgent):
+    """Weights in proportion to 1 / volatility: risk parity if correlations were equal."""
+
+    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+        """1 / sigma_i over its sum; an asset that does not move at all counts as 1e-8 a day."""
+        inverse = 1.0 / np.maximum(excess.std(axis=0, ddof=1), 1e-8)
+        return inverse / inverse.sum()
+
+
+def equal_risk(covariance: np.ndarray, budgets: np.ndarray | None = None) -> np.ndarray:
+    """Long-only weights whose risk contributions w_i (S w)_i are in proportion to budgets.
+
+    Newton's method on f(x) = x.S.x / 2 - b . log x, x > 0, damped while far off, on the correlation
+    matrix; w = x / sum x.
+
+    Args:
+        covariance: S, positive definite, (k, k).
+        budgets: b, positive, summing to 1, (k,); equal when None.
+
+    Raises:
+        ArithmeticError: If the iteration does not converge.
+
+    Source: Spinu, An algorithm for computing risk parity weights (2013).
+    """
+    count = len(covariance)
+    budgets = np.full(count, 1.0 / count) if budgets is None else budgets
+    sigma = np.sqrt(np.diag(covariance))
+    if not sigma.min() > 0.0:
+        raise ArithmeticError("risk parity needs assets that vary")
+    correlation = covariance / np.outer(sigma, sigma)
+    x = np.sqrt(budgets) / np.sqrt(correlation.sum() / count)
+    for _ in range(100):
+        gradient = correlation @ x - budgets / x
+        step = np.linalg.solve(correlation + np.diag(budgets / x**2), gradient)
+        size = np.max(np.abs(step / x))
+        x = x - step * (1.0 if size < 0.25 else 1.0 / (1.0 + size))
+        if size < 1e-12:
+            break
+    else:
+        raise ArithmeticError(f"risk parity did not converge: last step {size:.2g}")
+    weights = x / sigma
+    return weights / weights.sum()
