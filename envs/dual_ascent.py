@@ -73,10 +73,9 @@ def nearest(problem: BoxProblem, multipliers: Array) -> tuple[Array, Flags]:
         z = np.clip(slack, 0.0, problem.width)
         gradient = _gradient(problem, multipliers, z)
         work = _working_set(problem, multipliers, gradient)
-        finished = ~work.any(axis=-1)
         solution[live] = z
-        if finished.any():
-            keep = ~finished
+        keep: Flags = np.asarray(work.any(axis=-1))
+        if not keep.all():
             live, problem = live[keep], problem.rows(keep)
             multipliers, gradient, work = multipliers[keep], gradient[keep], work[keep]
             slack = slack[keep]
@@ -117,7 +116,7 @@ def _working_set(problem: BoxProblem, multipliers: Array, gradient: Array) -> Fl
     return work
 
 
-def _newton(problem: BoxProblem, slack: Array, gradient: Array, work: Array) -> Array:
+def _newton(problem: BoxProblem, slack: Array, gradient: Array, work: Flags) -> Array:
     """Newton direction of the dual within the working set; (B, K)."""
     free = ((slack > 0) & (slack < problem.width)).astype(float)
     scaled = free[:, None, :] * problem.matrix  # (B, K, M)
@@ -126,7 +125,8 @@ def _newton(problem: BoxProblem, slack: Array, gradient: Array, work: Array) -> 
     diagonal = np.where(work, RIDGE, 1.0)
     curvature += diagonal[:, :, None] * np.eye(len(problem.matrix))
     known = work & (np.abs(gradient) > ROUNDING * problem.accuracy)
-    return np.linalg.solve(curvature, np.where(known, gradient, 0.0)[..., None])[..., 0]
+    step: Array = np.linalg.solve(curvature, np.where(known, gradient, 0.0)[..., None])[..., 0]
+    return step
 
 
 def _line_search(

@@ -3,7 +3,7 @@
 With a limit on turnover, a risky weight is what is held, cut to its bounds, plus buys minus sells.
 Both are >= 0, and their squares and the price of turnover see to it that one of them is 0:
 
-    |held + buy - sell - y|^2 = (buy - v)^2 + (sell + v)^2 - v^2   where buy * sell = 0, v = y - held
+    |held + buy - sell - y|^2 = (buy - v)^2 + (sell + v)^2 - v^2,  buy * sell = 0,  v = y - held
 """
 
 from typing import NamedTuple
@@ -93,6 +93,7 @@ def _project_near(
 ) -> tuple[Array, Flags]:
     """With turnover limited or at a price: z = buys, sells, and cash above its lower bound."""
     point, held, bounds, limit = request
+    assert held is not None
     lower = np.broadcast_to(bounds.lower, point.shape)
     upper = np.broadcast_to(bounds.upper, point.shape)
     n_risky = point.shape[1] - has_cash

@@ -46,7 +46,9 @@ class Problem(NamedTuple):
 
     def row(self, i: int) -> "Problem":
         """The problem of one row, its arrays 1-D."""
-        return Problem(*(a[i] if np.ndim(a) == 2 else a for a in self))
+        *parts, limit = self
+        arrays = (part[i] if np.ndim(part) == 2 else part for part in parts)
+        return Problem(*arrays, limit)  # type: ignore[arg-type]  # one array for each field
 
 
 class Split:

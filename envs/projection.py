@@ -1,12 +1,12 @@
 """Exact Euclidean projection onto the simplex, and onto its part within linear limits.
 
 A `Region` holds the limits on weights and turnover. Weights within all of them come back bit for
-bit; disjoint groups go to `envs.group_newton`; rows that stall there, and groups that overlap, go to
-`envs.general_projection`. The bits of a row depend on that row alone, not on its batch.
+bit; disjoint groups go to `envs.group_newton`; rows that stall there, and groups that overlap, go
+to `envs.general_projection`. The bits of a row depend on that row alone, not on its batch.
 
 Limits on weights come before the limit on turnover: where no weights within the first are near
-enough to what is held, turnover is cut to the least they allow, and of the weights that reach it the
-nearest are taken.
+enough to what is held, turnover is cut to the least they allow, and of the weights that reach it
+the nearest are taken.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def project_simplex(scores: Array) -> Array:
 
     w = max(s - threshold, 0), the threshold found by sorting.
 
-    Source: Held, Wolfe & Crowder (1974); Duchi et al., Efficient Projections onto the L1-Ball (2008).
+    Source: Held, Wolfe & Crowder, Validation of subgradient optimization (1974).
     """
     shifted = scores - scores.max(axis=-1, keepdims=True)
     ordered = -np.sort(-shifted, axis=-1)
