@@ -261,6 +261,12 @@ def trading(
     return figure
 
 
+EVIDENCE = {
+    "sharpe": "Sharpe ratio",
+    "difference": "Difference to the reference",
+}
+
+
 @mpl.rc_context(_STYLE)
 def evidence(
     frame: pd.DataFrame, marks: dict[str, Mark], seeds: dict[str, np.ndarray], width: int
@@ -273,14 +279,13 @@ def evidence(
         seeds: Sharpe ratio of each seed, by agent.
         width: WIDE or NARROW.
     """
-    row_height, shape = 26 * len(frame) + 70, (1, 2) if width == WIDE else (2, 1)
-    figure, (left, right) = canvas(
-        width, row_height if width == WIDE else 2 * row_height, *shape, sharey=width == WIDE
-    )
-    for axes, column, title in (
-        (left, "sharpe", "Sharpe ratio, 95 % interval"),
-        (right, "difference", "Difference to the reference, 95 % interval"),
-    ):
+    columns = [name for name in EVIDENCE if frame[name].notna().any()] or ["sharpe"]
+    height, n = 26 * len(frame) + 70, len(columns)
+    if width == WIDE:
+        figure, axes_list = canvas(width, height, 1, n, sharey=True, squeeze=False)
+    else:
+        figure, axes_list = canvas(width, height * n, n, 1, squeeze=False)
+    for axes, column in zip(axes_list.flat, columns, strict=True):
         lowest, highest = f"{column}_low", f"{column}_high"
         for row, (agent, line) in enumerate(frame.iterrows()):
             mark = marks[str(agent)]
@@ -293,7 +298,7 @@ def evidence(
                     rings, np.full(len(rings), row + 0.3), "o", mfc="none", mec=mark.colour, ms=3
                 )
         axes.axvline(0, color=MUTED, lw=1, zorder=1)
-        axes.set_title(title)
+        axes.set_title(EVIDENCE[column])
         axes.set_ylim(len(frame) - 0.4, -0.6)
         axes.set_yticks(range(len(frame)), [_short_name(str(agent)) for agent in frame.index])
         axes.tick_params(axis="y", labelcolor=INK)

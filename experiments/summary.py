@@ -14,6 +14,7 @@ import pandas as pd
 
 from experiments.runs import Run
 from experiments.statistics import (
+    adjust_p_values,
     interquartile_mean,
     sharpe_difference,
     stationary_bootstrap_interval,
@@ -41,6 +42,8 @@ COLUMNS = (
     "difference",
     "difference_low",
     "difference_high",
+    "p_value",
+    "p_adjusted",
     "verdict",
 )
 
@@ -76,8 +79,9 @@ def summarise(
     Returns:
         Index `agent`; columns `COLUMNS`: `seeds` (finished) and `failed` (all others); measures,
         drawdown positive, turnover and cost per year; `difference`, the Sharpe ratio minus the
-        reference's; `_low` and `_high`, 95 % intervals; `verdict`, in words. `frame.attrs` has
-        `reference` and `periods_per_year`.
+        reference's; `_low` and `_high`, 95 % intervals; `p_value` of no difference, and
+        `p_adjusted` for the number of agents compared (Holm); `verdict` of the interval, in words.
+        `frame.attrs` has `reference` and `periods_per_year`.
 
     Raises:
         SettingError: If there are no runs.
@@ -95,13 +99,13 @@ def summarise(
         row: dict[str, float | str] = {"seeds": len(finished), "failed": len(group) - len(finished)}
         if finished:
             row |= _measure(finished, per_year, draw)
-            row |= _compare(finished, _reference(runs, finished[0], reference), per_year, draw)
-            if finished[0].agent == reference:
-                row["verdict"] = "reference"
+            base = _reference(runs, finished[0], reference)
+            row |= _compare(finished, base, per_year, draw)
         else:
             row["verdict"] = "no finished run"
         rows[label] = row
     frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(COLUMNS))
+    frame["p_adjusted"] = adjust_p_values(frame["p_value"])
     frame = frame.rename_axis("agent").sort_values("sharpe", ascending=False, kind="stable")
     frame.attrs = {"reference": reference, "periods_per_year": per_year}
     return frame
@@ -192,10 +196,12 @@ def _compare(
     runs: Sequence[Run], base: Sequence[Run], periods_per_year: float, draw: dict[str, Any]
 ) -> dict[str, float | str]:
     """Difference in Sharpe ratio to the reference's runs `base`, and what it says."""
+    if base and base[0].agent == runs[0].agent:
+        return {"verdict": "reference"}
     if not base:
         return {"verdict": "no reference to compare with"}
     words = plain(base[0].agent)
-    difference, low, high, _ = sharpe_difference(
+    difference, low, high, p_value = sharpe_difference(
         excess_returns(runs), excess_returns(base), periods_per_year=periods_per_year, **draw
     )
     if math.isnan(difference):
@@ -205,5 +211,6 @@ def _compare(
         "difference": difference,
         "difference_low": low,
         "difference_high": high,
+        "p_value": p_value,
         "verdict": f"{edge} {words}",
     }

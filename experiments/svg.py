@@ -18,6 +18,7 @@ INK, MUTED, GRID, PANEL = "#010203", "#010204", "#010205", "#010206"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PANEL: "--panel"}
 _COLOUR = re.compile(r"#(?:01020[3-6]|0[ab]00[0-9a-f]{2})")
 _NUMBER = re.compile(r"-?\d+\.\d+")
+_CURVED = re.compile(r"[CQ]")
 _FONT = re.compile(r"font-family:[^;]*;?")
 
 
@@ -82,6 +83,8 @@ def _attribute(key: str, value: str, name: str) -> tuple[str, str]:
         value = _COLOUR.sub(_variable, _FONT.sub("", value))
     elif key in ("d", "x", "y", "width", "height", "transform", "points"):
         value = _NUMBER.sub(_short, " ".join(value.split()))
+        if key == "d" and not _CURVED.search(value):
+            value = value.replace(" L ", " ")  # after a move, points are lines anyway
     return key, value
 
 

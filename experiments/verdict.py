@@ -19,6 +19,7 @@ HEADINGS = (
     "value",
     "seeds",
 )
+LEVEL = 0.05
 CONVENTIONS = (
     "Out of sample, after costs; interquartile mean over seeds. Sharpe ratio: returns in excess of "
     "the cash rate, annualised with {periods:g} periods a year; 95 % intervals by stationary block "
@@ -35,18 +36,23 @@ def plain(name: str) -> str:
 
 
 def headline(frame: pd.DataFrame) -> str:
-    """The verdict in one sentence."""
+    """The verdict in one sentence; the number of agents compared is held against the winners."""
     words = plain(frame.attrs["reference"])
-    compared = frame[frame["difference"].notna() & (frame["verdict"] != "reference")]
-    better = list(compared.index[compared["difference_low"] > 0])
+    compared = frame[frame["difference"].notna()]
+    looks = list(compared.index[compared["difference_low"] > 0])
+    better = [name for name in looks if compared["p_adjusted"][name] < LEVEL]
     if compared.empty:
         return f"Nothing to compare: {words} and at least one other agent must have finished."
     if better:
-        beat = f"{_listed(better)} beat {words}"
-        return f"{beat}: the Sharpe ratio is higher by more than luck explains."
+        who = _listed(better) if len(better) <= 3 else f"{len(better)} of {len(compared)} agents"
+        return f"{who} beat {words}: the Sharpe ratio is higher by more than luck explains."
     if (compared["difference_high"] < 0).all():
         return f"Every agent did worse than {words}, by more than luck explains."
-    return f"No agent is better than {words} by more than luck explains."
+    answer = f"No agent is better than {words} by more than luck explains"
+    if not looks:
+        return f"{answer}."
+    who = "one looks" if len(looks) == 1 else f"{len(looks)} look"
+    return f"{answer}: {who} so alone, but not as the best of {len(compared)}."
 
 
 def verdict_lines(frame: pd.DataFrame) -> list[str]:

@@ -402,10 +402,14 @@ PROBE = """<!doctype html><meta name="color-scheme" content="light dark">
   const style = (node) => inside.getComputedStyle(node);
   const heights = [...page.querySelectorAll("figure text")].map(
     (text) => text.getBoundingClientRect().height).filter((height) => height > 0);
+  const hidden = (node) => style(node).display === "none";
+  const box = page.querySelector("#show-1"), line = page.querySelector(".agent-1");
+  const before = hidden(line);
+  box.click();
   document.body.setAttribute("data-probe", JSON.stringify({
     inner: inside.innerWidth, scroll: page.documentElement.scrollWidth,
-    wide: style(page.querySelector(".wide")).display !== "none",
-    narrow: style(page.querySelector(".narrow")).display !== "none",
+    toggled: [before, hidden(line), hidden(page.querySelector(".agent-2"))],
+    wide: !hidden(page.querySelector(".wide")), narrow: !hidden(page.querySelector(".narrow")),
     smallest: Math.min(...heights), background: style(page.body).backgroundColor}));
 });</script>"""
 
@@ -434,6 +438,7 @@ def test_in_a_browser_the_page_fits_a_phone_is_dark_on_request_and_says_no_error
         found[name] = json.loads(quoted[1].replace("&quot;", '"'))
     phone, desk = found["phone"], found["desk"]
     assert (phone["inner"], desk["inner"]) == (390, 1280)
+    assert phone["toggled"] == desk["toggled"] == [False, True, False]
     assert phone["scroll"] <= 390 and desk["scroll"] <= 1280
     assert (phone["wide"], phone["narrow"]) == (False, True)
     assert (desk["wide"], desk["narrow"]) == (True, False)

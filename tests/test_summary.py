@@ -123,7 +123,29 @@ def test_clear_winners_and_losers_are_told_from_noise():
         "Not distinguishable from equal weight",
         "Worse than equal weight",
     ]
-    assert "winner +" in lines[0] and "loser -" in lines[2]
+    for line, agent in zip(lines, ("winner", "twin", "loser"), strict=True):
+        middle, low, high = frame.loc[agent, ["difference", "difference_low", "difference_high"]]
+        assert line.endswith(f": {agent} {middle:+.2f} ({low:+.2f} to {high:+.2f}).")
+
+
+def test_the_headline_holds_the_number_of_agents_against_the_winners():
+    rng = np.random.default_rng(3)
+    others = [make(f"noise{i}", BASE + noise(i) - noise(i).mean()) for i in range(1, 8)]
+    edge = BASE + 0.00022 + noise(40) - noise(40).mean()
+    frame = quick([make("equal_weight", BASE), make("lucky", edge), *others])
+    lucky = frame.loc["lucky"]
+    assert lucky["verdict"] == "better than equal weight"
+    assert lucky["p_value"] < 0.05 < lucky["p_adjusted"]
+    assert lucky["p_adjusted"] == pytest.approx(min(1, 8 * frame["p_value"].min()))
+    assert headline(frame) == (
+        "No agent is better than equal weight by more than luck explains: "
+        "one looks so alone, but not as the best of 8."
+    )
+    alone = quick([make("equal_weight", BASE), make("lucky", edge)])
+    assert alone.loc["lucky", "p_adjusted"] == alone.loc["lucky", "p_value"]
+    assert headline(alone).startswith("lucky beat equal weight")
+    many = [make(f"good{i}", BASE + 0.002 + rng.normal(0, 1e-3, T)) for i in range(5)]
+    assert headline(quick([make("equal_weight", BASE), *many])).startswith("5 of 5 agents beat")
 
 
 def test_failed_runs_are_counted_and_agents_without_any_result_stay_in_the_table():
