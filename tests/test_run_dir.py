@@ -73,11 +73,11 @@ def test_metrics_hold_one_strict_json_object_a_line(tmp_path):
     "name", ["", ".", "..", "../x", "a/b", "/etc", "a\0b", "a\nb", "ü", "<script>", "x" * 65]
 )
 def test_names_that_could_escape_are_refused(tmp_path, name):
-    for key, names in (("experiment", (name, "ppo")), ("agent", ("demo", name))):
+    for key, experiment, agent in (("experiment", name, "ppo"), ("agent", "demo", name)):
         with pytest.raises(SettingError, match=f"`{key}`"):
-            run_path(tmp_path / "results", *names, 0)
+            run_path(tmp_path / "results", experiment, agent, 0)
         with pytest.raises(SettingError, match=f"`{key}`"):
-            RunFolder.create(tmp_path / "results", *names, 0, config={})
+            RunFolder.create(tmp_path / "results", experiment, agent, 0, config={})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,10 +114,18 @@ def test_atomic_write_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
 
 
 def test_atomic_write_syncs_the_file_before_the_rename_and_the_folder_after(tmp_path, monkeypatch):
-    calls = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (calls.append("fsync"), fsync(handle))[1])
-    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b))[1])
+    calls, fsync, replace = [], os.fsync, os.replace
+
+    def note_fsync(handle):
+        calls.append("fsync")
+        fsync(handle)
+
+    def note_replace(source, target):
+        calls.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_replace)
     write_atomic(tmp_path / "x", b"data")
     assert calls == ["fsync", "rename", "fsync"]
 
