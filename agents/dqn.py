@@ -17,7 +17,7 @@ class DQNSettings(SB3Settings):
     """Settings of `dqn`."""
 
     lattice: int = 4  # weights in steps of 1/lattice
-    steps: int = 60_000
+    steps: int = 50_000
     num_envs: int = 16
     buffer_size: int = 100_000
     batch_size: int = 256

@@ -16,7 +16,7 @@ from envs.actions import ActionMap, Softmax
 class PPOSettings(SB3Settings):
     """Settings of `ppo`."""
 
-    steps: int = 150_000
+    steps: int = 120_000
     num_envs: int = 64
     n_steps: int = 64  # decisions of each environment between updates
     batch_size: int = 1024

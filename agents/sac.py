@@ -16,7 +16,7 @@ from envs.actions import ActionMap, Softmax
 class SACSettings(SB3Settings):
     """Settings of `sac`."""
 
-    steps: int = 60_000
+    steps: int = 40_000
     num_envs: int = 16
     buffer_size: int = 100_000
     batch_size: int = 256

@@ -151,7 +151,7 @@ class SB3Agent(Agent):
         (folder / "agent.json").write_text(json.dumps(about, indent=1, default=list))
         assert self._scaler is not None
         (folder / "scaler.json").write_text(self._scaler.to_json())
-        state = {key: value.contiguous() for key, value in self._policy.state_dict().items()}
+        state = {key: value.clone() for key, value in self._policy.state_dict().items()}
         save_file(state, folder / "policy.safetensors")
 
     @classmethod

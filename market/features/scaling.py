@@ -80,10 +80,9 @@ class Scaler:
             if found != getattr(self, kind):
                 expected = getattr(self, kind)
                 raise DataError(f"{market.name}: scaler was fitted on {expected}, got {found}")
-        return dataclasses.replace(
-            market,
-            features=_scaled(market.features, self.center, self.scale, self.clip),
-            context=_scaled(market.context, self.context_center, self.context_scale, self.clip),
+        return market.with_values(
+            _scaled(market.features, self.center, self.scale, self.clip),
+            _scaled(market.context, self.context_center, self.context_scale, self.clip),
         )
 
     def to_json(self) -> str:
