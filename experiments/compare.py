@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.base import Agent
+from experiments.agent_choice import agent_class
 from experiments.config import CompareConfig, ExperimentConfig
 from experiments.parallel import Outcome, run_trials
-from experiments.plan import agent_class, prepare, read_market
+from experiments.plan import prepare, read_market
 from experiments.progress import display
 from experiments.run_dir import run_path
 from experiments.runs import Run

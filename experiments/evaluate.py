@@ -12,9 +12,10 @@ import pandas as pd
 
 from agents.base import Agent
 from agents.rollout import roll
+from experiments.agent_choice import agent_class
 from experiments.backtest import Backtest
 from experiments.config import ExperimentConfig
-from experiments.plan import agent_class, make_task, read_market
+from experiments.plan import make_task, read_market
 from experiments.run_dir import Run, write_atomic
 from market import DataError, Market, SettingError
 

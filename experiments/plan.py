@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
-import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from agents import AGENTS
 from agents.base import Agent, Task
 from envs import constraints as limits
 from envs.costs import ProportionalCost
+from experiments.agent_choice import make_agent
 from experiments.config import AgentConfig, DataConfig, ExperimentConfig, SplitConfig, TaskConfig
 from experiments.run_dir import check_name, run_path
 from market import DataError, Market, SettingError, load_market
-from market.errors import InputError
 from market.features import DEFAULT_FEATURES
 from market.names import parse_call, unknown_name
 from market.sources.bundled import UNIVERSES
@@ -189,51 +183,9 @@ def make_constraints(specs: Sequence[str]) -> tuple[Any, ...]:
         try:
             made.append(CONSTRAINTS[name](*values, **named))
         except TypeError as error:
-            reason = str(error).replace("__init__()", name)
+            reason = str(error).replace(f"{CONSTRAINTS[name].__name__}.__init__()", name)
             raise SettingError(f"task.constraints: {spec!r}: {reason}") from None
     return tuple(made)
-
-
-def make_agent(config: AgentConfig) -> Agent:
-    """The agent with its settings, not fitted.
-
-    Raises:
-        SettingError: If it is unknown, or its settings are.
-
-    """
-    kind = agent_class(config.name)
-    try:
-        return kind(**config.settings)
-    except TypeError as error:
-        raise SettingError(f"agent {config.name}: {error}") from None
-    except InputError as error:
-        raise SettingError(f"agent {config.title}: {error}") from None
-
-
-def agent_class(name: str) -> type[Agent]:
-    """A registered agent, or a user's own by `module:Class` or `file.py:Class`.
-
-    Raises:
-        SettingError: If there is no such agent, or it is no subclass of `Agent`.
-
-    """
-    if ":" not in name:
-        found: type[Agent] = AGENTS[name]
-        return found
-    place, _, attribute = name.rpartition(":")
-    if place.partition(".")[0] in sys.stdlib_module_names:
-        raise SettingError(f"agent {name!r}: {place} is part of Python, no agent")
-    try:
-        module = _run_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except InputError:
-        raise
-    except Exception as error:  # any fault of code that is not ours
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SettingError(f"agent {name!r} cannot be imported: {reason}") from error
-    kind = getattr(module, attribute, None)
-    if not isinstance(kind, type) or not issubclass(kind, Agent):
-        raise SettingError(f"agent {name!r}: {attribute} must be a subclass of agents.base.Agent")
-    return kind
 
 
 def about_data(market: Market) -> dict[str, Any]:
@@ -246,18 +198,6 @@ def about_data(market: Market) -> dict[str, Any]:
         "sha256": market.fingerprint(),
         "notes": list(market.notes),
     }
-
-
-def _run_file(path: Path) -> Any:
-    if not path.is_file():
-        raise SettingError(f"agent: there is no file {path}")
-    name = "allocgym_agent_" + re.sub(r"\W", "_", str(path.resolve()))
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
 
 
 def _settings(agent: Agent, config: AgentConfig) -> dict[str, Any]:

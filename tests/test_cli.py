@@ -13,8 +13,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments.cli import COMMANDS, main
+from experiments.cli import main
+from experiments.commands import COMMANDS
 from experiments.runs import Run
+from market.errors import SettingError
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = f"{Path(__file__).with_name('tiny_agent.py')}:Tiny"
@@ -120,7 +122,7 @@ def test_a_failed_trial_gives_status_1_and_the_others_their_numbers(here, capsys
     )
     assert "Traceback" not in printed.err
     assert "equal_weight" in printed.out
-    assert main([*argv, "--debug"]) == 1
+    assert main([*TRAIN, "--agent.fault", "raise", "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -200,6 +202,8 @@ def test_code_named_in_a_settings_file_needs_trust(here, capsys):
     assert "--trust" in refused(capsys, "train", "mine.yaml", *PRICES)
     Path("mine.yaml").write_text("task: {reward: 'evil.py:Name'}\n")
     assert "--trust" in refused(capsys, *TRAIN, "mine.yaml")
+    Path("mine.yaml").write_text("'task.reward': 'evil.py:Name'\n")
+    assert "nested" in refused(capsys, *TRAIN, "mine.yaml")
     Path("mine.yaml").write_text(f"agents: [equal_weight, {{name: '{TINY}'}}]\n")
     assert "--trust" in refused(capsys, "compare", "mine.yaml", *PRICES)
 
@@ -246,26 +250,21 @@ def test_data_lists_universes_with_span_and_assets(capsys):
     assert re.search(r"USMV +low_volatility +\d", capsys.readouterr().out)
 
 
-def command(*argv, cwd, **more):
-    return subprocess.run(
+def test_the_command_itself_refuses_without_a_traceback(here):
+    argv = ["train", *PRICES, "--data.assets", "CCC", "--agent", "equal_weight"]
+    done = subprocess.run(
         [sys.executable, "-m", "experiments", *argv],
-        cwd=cwd,
+        cwd=here,
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-        **more,
     )
-
-
-def test_the_command_itself_refuses_without_a_traceback(here):
-    done = command("train", *PRICES, "--data.assets", "CCC", "--agent", "equal_weight", cwd=here)
     assert done.returncode == 2
     assert re.fullmatch(r"allocgym: error: unknown asset .*'CCC'.*\n", done.stderr)
     assert not (here / "results").exists()
-    loud = command("train", *PRICES, "--seeds", "0", "--debug", cwd=here)
-    assert "Traceback" in loud.stderr
+    with pytest.raises(SettingError, match="seeds must be at least 1"):
+        main(["train", *PRICES, "--seeds", "0", "--debug"])
 
 
 def test_help_and_version_import_nothing_slow(here):

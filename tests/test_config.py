@@ -5,16 +5,12 @@ from dataclasses import dataclass
 import pytest
 
 from experiments.config import AgentConfig, CompareConfig, ExperimentConfig
-from experiments.options import (
-    agent_options,
-    build,
-    options_of,
-    read_tokens,
-    resolve,
-)
+from experiments.options import agent_options, options_of
+from experiments.settings import build, read_tokens, resolve
 from experiments.yaml_file import Document, parse_value, read_yaml
 from market.errors import SettingError
 
+NEIGHBOURS = list(zip("abcd", "bcde", strict=True))
 OPTIONS = list(options_of(ExperimentConfig))
 
 
@@ -96,6 +92,15 @@ def test_forms_an_option_can_take(tmp_path):
     assert config.task.constraints == ["max_weight(0.4)", "group_cap({'a': 0.3, 'b': 1.0})"]
 
 
+def test_entries_of_a_mapping_add_up(tmp_path):
+    text = "data: {options: {path: a.csv, max_gap: 1}}\n"
+    config = settings(tmp_path, text, "--data.options.max_gap", "2")
+    assert config.data.options == {"path": "a.csv", "max_gap": 2}
+    argv = ("--data.options", "{a: 1}", "--data.options.b", "2")
+    assert settings(tmp_path, text, *argv).data.options == {"a": 1, "b": 2}
+    assert "a mapping" in refusal(tmp_path, "data: {options: 3}", "--data.options.b", "2")
+
+
 def test_the_resolved_settings_read_back_to_the_same(tmp_path):
     import yaml
 
@@ -121,6 +126,7 @@ def test_the_resolved_settings_read_back_to_the_same(tmp_path):
         ("experiment: 12\n", ["experiment must be text", "12", "quotes"]),
         ("task: 5\n", ["task must be a mapping", "line 1"]),
         ("- a\n", ["key: value"]),
+        ("task.reward: x\n", ["'task.reward'", "line 1", "nested"]),
         ("a: b: c\n", ["line 1"]),
         ("data: !!python/object/apply:os.system ['id']\n", ["line 1", "!!python", "not allowed"]),
         ("task: {cost: {buy: -1}, decision_lag: -2}\n", ["buy", "[0, 1)", "-1", "decision_lag"]),
@@ -149,6 +155,7 @@ def test_all_wrong_types_are_named_at_once(tmp_path):
         (["--seeds"], "--seeds needs a value"),
         (["--data.sorce=x"], "'data.source'"),
         (["--task.cost", "[1"], "task.cost.buy must be a number"),
+        (["--data.assets", "a, {b"], "data.assets must be a list of texts"),
         (["--task.cost", "1:30"], "task.cost.buy must be a number"),
     ],
 )
@@ -160,7 +167,9 @@ def test_a_bad_option_is_refused(tmp_path, argv, part):
     "text",
     [
         "a: &a [x, x, x, x, x, x, x, x, x]\n"
-        + "".join(f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in ["ab", "bc", "cd", "de"])
+        + "".join(
+            f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in zip("abcd", "bcde", strict=True)
+        )
         + "f: [*e, *e, *e]\n",
         "a: &a [*a]\n",
         "a: " + "[" * 50_000,

@@ -3,7 +3,6 @@
 import io
 import json
 
-import numpy as np
 import pytest
 from rich.console import Console
 
@@ -20,11 +19,12 @@ def run(tmp_path):
 
 def events(path):
     """Scalars by name, and the plug-ins of what else is in the event file."""
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.backend.event_processing import event_file_loader  # type: ignore[import-untyped]
 
-    scalars, others = {}, []
+    scalars: dict[str, list[tuple[int, float]]] = {}
+    others = []
     (file,) = path.glob("events.out.tfevents.*")
-    for event in EventFileLoader(str(file)).Load():
+    for event in event_file_loader.EventFileLoader(str(file)).Load():
         for value in event.summary.value:
             if value.metadata.plugin_data.plugin_name == "scalars":
                 scalars.setdefault(value.tag, []).append((event.step, value.tensor.float_val[0]))
@@ -37,7 +37,7 @@ def test_values_go_to_metrics_and_tensorboard_and_clocks_to_tensorboard_alone(ru
     with RunMonitor(run) as monitor:
         monitor.record(10, {"train/loss": 0.5, "time/speed": 99.0})
         monitor.record(20, {"time/speed": 98.0})
-        monitor.record(20, {"train/loss": float("nan"), "eval/weight/AAA": np.float32(0.25)})
+        monitor.record(20, {"train/loss": float("nan"), "eval/weight/AAA": 0.25})
         monitor.result({"sharpe": 1.5})
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
     assert lines == [
@@ -52,7 +52,7 @@ def test_values_go_to_metrics_and_tensorboard_and_clocks_to_tensorboard_alone(ru
 
 
 def test_settings_appear_in_the_hparams_tab(run):
-    from tensorboard.plugins.hparams import plugin_data_pb2
+    from tensorboard.plugins.hparams import plugin_data_pb2  # type: ignore[import-untyped]
 
     config = {"agent": {"name": "ppo", "rate": 1e-4, "label": None}, "data": {"assets": ["A", "B"]}}
     with RunMonitor(run) as monitor:
@@ -70,7 +70,7 @@ def test_settings_appear_in_the_hparams_tab(run):
 
 
 def test_progress_is_passed_on_within_bounds(run):
-    heard = []
+    heard: list[float] = []
     with RunMonitor(run, heard.append) as monitor:
         for done in (-0.1, 0.5, 1.7):
             monitor.progress(done)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from experiments.agent_choice import agent_class, make_agent
 from experiments.compare import run_experiments, trials_of
 from experiments.config import (
     AgentConfig,
@@ -18,7 +19,7 @@ from experiments.config import (
     TaskConfig,
 )
 from experiments.parallel import run_trials
-from experiments.plan import agent_class, make_agent, make_constraints, prepare
+from experiments.plan import make_constraints, prepare
 from experiments.progress import Display
 from experiments.runs import Run
 from experiments.trial import Trial, trial
@@ -103,7 +104,7 @@ def test_a_run_folder_says_what_was_run(config):
     assert run.config["agent"]["steps"] == 4  # a default, spelt out
     assert run.config["data"]["start"] == f"{DATES[0]:%Y-%m-%d}"
     assert list(run.metrics["step"]) == [1, 2, 3, 4, 4]
-    assert not any(name.startswith("time/") for name in run.metrics)
+    assert not any(str(name).startswith("time/") for name in run.metrics)
     value = run.metrics["test/final_value"].iloc[-1]
     assert value == pytest.approx(run.backtest["value"].iloc[-1])
 

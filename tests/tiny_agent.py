@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,8 @@ class Tiny(Agent):
     def __init__(self, **settings):
         super().__init__(**settings)
         self.lookback = self.settings.lookback
-        self.weights, self.seen = None, {}
+        self.weights: Any = None
+        self.seen: dict[str, Any] = {}
 
     def fit(self, train, valid=None, *, task=None, seed=0, monitor=None):
         rng, monitor = np.random.default_rng(seed), monitor or Monitor()

@@ -1,0 +1,255 @@
+"""What each subcommand does: read its settings, call the files beside this one, print.
+
+Slow libraries are imported by the commands that need them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.config import CompareConfig, DataConfig, ExperimentConfig
+from experiments.options import Option, agent_options, options_of, show_help
+from experiments.settings import (
+    agent_config,
+    agent_name,
+    build,
+    read_tokens,
+    refuse_foreign_code,
+    resolve,
+    settings_file,
+)
+from experiments.yaml_file import Document, read_yaml
+from market.errors import SettingError
+
+if TYPE_CHECKING:
+    from experiments.compare import Comparison
+
+FLAGS = ("trust", "debug")
+EXAMPLES = {
+    "train": """examples:
+  allocgym train --agent sac --seeds 3
+  allocgym train my.yaml --agent.learning_rate 1e-4 --experiment slow
+  allocgym train --task.reward my_rewards.py:Sortino --task.cost 0.002
+  allocgym train --data files --data.options.path prices.csv --split.train_end 2018-12-31 \\
+                 --split.valid_end 2020-12-31
+  allocgym train --agent dqn --help               the settings of an agent
+  allocgym train results/train/ppo/seed_000/config.yaml     the same again""",
+    "compare": """examples:
+  allocgym compare
+  allocgym compare --agents ppo,equal_weight --seeds 5 --data us_stocks
+  allocgym compare --agents "ppo, {name: ppo, label: ppo_careful, learning_rate: 1e-4}"
+  allocgym compare --task.constraints "max_weight(0.4)" --workers 1""",
+    "evaluate": """examples:
+  allocgym evaluate results/compare/ppo/seed_000
+  allocgym evaluate results/compare/ppo --start 2017-01-03 --data.end 2017-12-29
+  allocgym evaluate results/compare/ppo/seed_000 --data.options.path new.csv --output path.csv""",
+    "report": """examples:
+  allocgym report results/compare
+  allocgym report results/train/ppo results/train/sac --output both.html""",
+}
+
+
+def train(argv: list[str]) -> int:
+    """Train one agent with one or more seeds, and back-test it on days it has never seen.
+
+    A settings file says only what differs from the defaults; options win over it. The run folder
+    keeps all settings as config.yaml, which trains the same again.
+    """
+    line = read_tokens(argv, flags=FLAGS)
+    document = settings_file(line.words)
+    if "trust" not in line.flags:
+        refuse_foreign_code(document, line.pairs)
+    options = list(options_of(ExperimentConfig))
+    name = agent_name(document, line.pairs)
+    from experiments.agent_choice import agent_class
+
+    options += agent_options(agent_class(name), name)
+    if "help" in line.flags:
+        return _help("train", options, train)
+    values = resolve(document, line.pairs, options)
+    values["agent"] = agent_config(values)
+    config = build(ExperimentConfig, values)
+    from experiments.compare import run_experiments
+
+    done = run_experiments([config], config.n_workers, _command_line("train", argv))
+    from experiments.tables import print_runs
+
+    finished = [run for run in done.runs if run.finished]
+    if finished:
+        print_runs(finished)
+        for run in finished:
+            print(f"Run: {run.path}")
+        print(f"Curves: tensorboard --logdir {done.folder}")
+    return _status(done, line.flags)
+
+
+def compare(argv: list[str]) -> int:
+    """Train and back-test several agents on the same days under the same costs.
+
+    Prints a table with intervals and writes report.html into results/<experiment>. Settings of one
+    agent: --agents "{name: ppo, learning_rate: 1e-4}, equal_weight".
+    """
+    line = read_tokens(argv, flags=FLAGS)
+    options = list(options_of(CompareConfig))
+    if "help" in line.flags:
+        return _help("compare", options, compare)
+    document = settings_file(line.words)
+    if "trust" not in line.flags:
+        refuse_foreign_code(document, line.pairs)
+    config = build(CompareConfig, resolve(document, line.pairs, options))
+    from experiments.compare import compare as run
+
+    done = run(config, _command_line("compare", argv))
+    from experiments.report import write_report
+    from experiments.summary import summarise
+    from experiments.verdict import print_table
+
+    print_table(summarise(done.runs))
+    path = write_report(done.runs, done.folder / "report.html")
+    print(f"\nReport: {path}")
+    print(f"Curves: tensorboard --logdir {done.folder}")
+    return _status(done, line.flags)
+
+
+def evaluate(argv: list[str]) -> int:
+    """Back-test saved agents on other data or other days: allocgym evaluate RUN [--key value].
+
+    Without options the test days are played again. Nothing is written unless --output says where.
+    """
+    line = read_tokens(argv, flags=FLAGS)
+    group = "Which days, and where to."
+    options = [
+        Option("start", str | None, None, "Date of the first decision.", group),
+        Option("output", str | None, None, "File for the path, .parquet or .csv.", group),
+        *options_of(DataConfig, "data.", "Data that differ from the run's own."),
+    ]
+    if "help" in line.flags or not line.words:
+        return _help("evaluate", options, evaluate)
+    values = resolve(Document(), line.pairs, options)
+    from experiments.evaluate import evaluate as play
+    from experiments.evaluate import write_frame
+    from experiments.run_dir import find_runs
+    from experiments.tables import print_paths
+
+    changes = {k.removeprefix("data."): v for k, v in values.items() if k.startswith("data.")}
+    runs = find_runs(line.words)
+    output = values.get("output")
+    if output and len(runs) > 1:
+        raise SettingError(f"--output takes one run, got {len(runs)}")
+    made = []
+    for run in runs:
+        config = _run_config(run.path, "trust" in line.flags)
+        made.append(play(run, config, changes, values.get("start")))
+    print_paths(made)
+    if output:
+        write_frame(made[0].backtest.frame(), Path(output))
+        print(f"Path: {output}")
+    return 0
+
+
+def report(argv: list[str]) -> int:
+    """Make one self-contained HTML page of runs: allocgym report RUN ... [--output FILE].
+
+    RUN is a run folder, or any folder with runs in it, such as results/compare.
+    """
+    line = read_tokens(argv, flags=FLAGS)
+    text = "Where to; report.html in the folder given, or in the current one, when not given."
+    options = [Option("output", str | None, None, text, "The page.")]
+    if "help" in line.flags or not line.words:
+        return _help("report", options, report)
+    values = resolve(Document(), line.pairs, options)
+    from experiments.report import write_report
+    from experiments.run_dir import find_runs
+
+    folder = Path(line.words[0]) if len(line.words) == 1 else Path()
+    path = Path(values.get("output") or folder / "report.html")
+    runs = find_runs(line.words)
+    try:
+        print(f"Report: {write_report(runs, path)}")
+    except OSError as error:
+        raise SettingError(f"--output: cannot write {path}: {error.strerror}") from error
+    return 0
+
+
+def data(argv: list[str]) -> int:
+    """List the market data there are: allocgym data [show NAME]."""
+    from experiments.tables import print_market, print_sources
+
+    line = read_tokens(argv, flags=FLAGS)
+    if "help" in line.flags:
+        print("usage: allocgym data [show NAME]\n\nList bundled market data and other sources,")
+        print("or show one universe: span, assets, features and caveats.")
+    elif not line.words:
+        print_sources()
+    elif line.words[0] == "show" and len(line.words) == 2:
+        print_market(line.words[1])
+    else:
+        raise SettingError(f"data: expected nothing or `show NAME`, got {' '.join(argv)!r}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "compare": compare,
+    "evaluate": evaluate,
+    "report": report,
+    "data": data,
+}
+
+
+def say(message: str, status: int) -> int:
+    """Print one line of error; returns the exit status it was given."""
+    print(f"allocgym: error: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _help(name: str, options: Sequence[Option], command: Callable[[list[str]], int]) -> int:
+    """A command's help: what it does, its options in groups, examples."""
+    from agents import AGENTS
+
+    text = inspect.getdoc(command) or ""
+    if name in ("train", "compare"):
+        text += f"\n\nagents: {', '.join(AGENTS)}"
+        text += "\n--trust runs code that a settings file names (a reward or agent of your own)."
+    usage = {"evaluate": "RUN ... [--key value ...]", "report": "RUN ... [--output FILE]"}
+    arguments = usage.get(name, "[FILE.yaml] [--key value ...]")
+    show_help(f"allocgym {name}", arguments, text, options, EXAMPLES[name])
+    return 0
+
+
+def _run_config(folder: Path, trusted: bool) -> ExperimentConfig:
+    """The settings a run was made with."""
+    from experiments.agent_choice import agent_class
+
+    document = read_yaml(folder / "config.yaml")
+    if not trusted:
+        refuse_foreign_code(document, [("task.reward", "not used in a back-test")])
+    name = agent_name(document, ())
+    options = [*options_of(ExperimentConfig), *agent_options(agent_class(name), name)]
+    values = resolve(document, (), options)
+    values["agent"] = agent_config(values)
+    config: ExperimentConfig = build(ExperimentConfig, values)
+    return config
+
+
+def _status(done: Comparison, flags: set[str]) -> int:
+    """Name what failed once more, at the end; 2 where inputs are to blame, 1 where we are."""
+    failed = done.failed
+    if not failed:
+        return 0
+    if "debug" in flags:
+        for outcome in failed:
+            print(outcome.trace, file=sys.stderr)
+    names = ", ".join(outcome.spec.name for outcome in failed)
+    several = f"{len(failed)} of {len(done.outcomes)} trials failed: {names}"
+    one = f"{failed[0].spec.name}: {failed[0].error}"
+    return say(one if len(failed) == 1 else several, 2 if all(x.users for x in failed) else 1)
+
+
+def _command_line(name: str, argv: Sequence[str]) -> str:
+    return shlex.join(["allocgym", name, *argv])
