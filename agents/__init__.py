@@ -9,12 +9,15 @@ from typing import Any
 from market.names import unknown_name
 
 _PLACES = {
+    "best_constant_mix": "agents.online:BestConstantMix",
+    "best_single_asset": "agents.online:BestSingleAsset",
     "black_litterman": "agents.optimisers:BlackLitterman",
     "buy_and_hold": "agents.baselines:BuyAndHold",
     "cash": "agents.baselines:Cash",
     "cross_sectional_momentum": "agents.momentum:CrossSectionalMomentum",
     "dqn": "agents.dqn:DQNAgent",
     "equal_weight": "agents.baselines:EqualWeight",
+    "exponentiated_gradient": "agents.online:ExponentiatedGradient",
     "forecast": "agents.forecast_agent:ForecastAgent",
     "hierarchical_risk_parity": "agents.risk_based:HierarchicalRiskParity",
     "index": "agents.baselines:Index",
@@ -25,11 +28,16 @@ _PLACES = {
     "mean_variance": "agents.optimisers:MeanVariance",
     "minimum_cvar": "agents.optimisers:MinimumCVaR",
     "minimum_variance": "agents.risk_based:MinimumVariance",
+    "moving_average_reversion": "agents.online:MovingAverageReversion",
+    "newton_step": "agents.online:NewtonStep",
+    "passive_aggressive": "agents.online:PassiveAggressive",
     "ppo": "agents.ppo:PPOAgent",
     "risk_parity": "agents.risk_based:RiskParity",
     "sac": "agents.sac:SACAgent",
     "sixty_forty": "agents.baselines:SixtyForty",
     "time_series_momentum": "agents.momentum:TimeSeriesMomentum",
+    "uniform_mix": "agents.online:UniformMix",
+    "universal": "agents.online:Universal",
     "volatility_managed": "agents.momentum:VolatilityManaged",
 }
 
