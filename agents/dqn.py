@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from stable_baselines3 import DQN
-from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.sb3 import SB3Agent, SB3Settings
 from envs.actions import ActionMap, Lattice
@@ -34,7 +33,7 @@ class DQNAgent(SB3Agent):
 
     Settings: ClassVar[type[SB3Settings]] = DQNSettings
 
-    def algorithm(self) -> type[BaseAlgorithm]:
+    def algorithm(self) -> Any:
         """Stable-baselines3's DQN."""
         return DQN
 

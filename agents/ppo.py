@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from stable_baselines3 import PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.sb3 import SB3Agent, SB3Settings
 from envs.actions import ActionMap, Softmax
@@ -31,7 +30,7 @@ class PPOAgent(SB3Agent):
 
     Settings: ClassVar[type[SB3Settings]] = PPOSettings
 
-    def algorithm(self) -> type[BaseAlgorithm]:
+    def algorithm(self) -> Any:
         """Stable-baselines3's PPO."""
         return PPO
 

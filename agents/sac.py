@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from stable_baselines3 import SAC
-from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.sb3 import SB3Agent, SB3Settings
 from envs.actions import ActionMap, Softmax
@@ -32,7 +31,7 @@ class SACAgent(SB3Agent):
 
     Settings: ClassVar[type[SB3Settings]] = SACSettings
 
-    def algorithm(self) -> type[BaseAlgorithm]:
+    def algorithm(self) -> Any:
         """Stable-baselines3's SAC."""
         return SAC
 

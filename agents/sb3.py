@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from safetensors.torch import load_file, save_file
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
@@ -76,7 +75,7 @@ class SB3Agent(Agent):
         self._shape: dict[str, int] = {}
 
     @abstractmethod
-    def algorithm(self) -> type[BaseAlgorithm]:
+    def algorithm(self) -> Any:
         """The stable-baselines3 class."""
 
     @abstractmethod
@@ -313,7 +312,9 @@ class CompactVecEnv(VecEnv):
         """Refused: the environments of a batch share their settings."""
         raise NotImplementedError("environments of a batch share their settings")
 
-    def env_method(self, name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
+    ) -> list[Any]:
         """Refused: there are no separate environments to call."""
         raise NotImplementedError("environments of a batch cannot be called one by one")
 

@@ -226,14 +226,14 @@ class BoundCost(ABC):
 
         """
         xp = namespace(target)
-        fixed = [constant(array) for array in (weights, target, value)]
-        mu = xp.ones_like(fixed[1][..., 0])
+        held, asked, worth = constant(weights), constant(target), constant(value)
+        mu = xp.ones_like(asked[..., 0])
         for _ in range(MAX_ITERATIONS):
-            descent = self._descent(mu, *fixed, liquidity)
+            descent = self._descent(mu, held, asked, worth, liquidity)
             mu = mu - descent
             if not xp.any(xp.abs(descent) > TOLERANCE):
                 break
-        if fixed[1] is not target:
+        if asked is not target:
             mu = mu - self._descent(mu, weights, target, value, liquidity)
         mu = xp.maximum(mu, xp.zeros_like(mu))
         return mu, mu[..., None] * target - weights

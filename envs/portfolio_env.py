@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -47,7 +47,7 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
 
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 10}
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 10}  # noqa: RUF012  # as gymnasium declares it
 
     def __init__(
         self,
@@ -91,7 +91,9 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         self.compact = compact
         self.market = self.rules.market
         self.observe_tradable = observe_tradable
-        self.observation_space = self.rules.observation_spaces(compact, observe_tradable)
+        self.observation_space: gymnasium.Space = self.rules.observation_spaces(
+            compact, observe_tradable
+        )
         self.action_space = self.rules.actions.space(self.market.n_assets)
         self._dates = list(self.market.dates)
         self._state: GameState | None = None
@@ -125,7 +127,7 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         info = self._info(state, outcome)
         return self._observation(state), float(outcome.reward), terminated, truncated, info
 
-    def render(self) -> str | None:  # type: ignore[override]  # "ansi" renders text
+    def render(self) -> str | None:
         """Date, value and weights as one line of text, in render mode "ansi"."""
         if self.render_mode != "ansi" or self._state is None:
             return None

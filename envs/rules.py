@@ -50,8 +50,11 @@ class Outcome(NamedTuple):
     terminated: np.ndarray  # (*B,) bool
     truncated: np.ndarray  # (*B,) bool
     binding: dict[str, np.ndarray]  # (*B,) bool per constraint
-    unmet: np.ndarray | bool  # (*B,) bool: a limit could not be met
+    unmet: Any  # (*B,) bool: a limit could not be met
     closed: np.ndarray | None  # (*B, N) bool: held, and sold since it stopped trading
+
+
+_NONE: Any = np.False_  # no limit was missed
 
 
 class Rules:
@@ -133,8 +136,8 @@ class Rules:
         shape = (self.lookback, n_assets, len(self.market.feature_names))
         parts: dict[str, spaces.Space] = {"features": spaces.Box(*unbounded, shape, np.float32)}
         if self.market.context_names:
-            shape = (self.lookback, len(self.market.context_names))
-            parts["context"] = spaces.Box(*unbounded, shape, np.float32)
+            width = len(self.market.context_names)
+            parts["context"] = spaces.Box(*unbounded, (self.lookback, width), np.float32)
         return parts | {"weights": spaces.Box(0.0, 1.0, (n_assets,), np.float32)}
 
     def _compact_parts(self) -> dict[str, spaces.Space]:
@@ -200,7 +203,8 @@ class Rules:
             portfolio, growth = drift(portfolio, self._overnight[t + 1])
         held = portfolio.weights
         target = self.actions.target(action, held)
-        limits, binding, unmet = state.limits, {}, False
+        limits, unmet = state.limits, _NONE
+        binding: dict[str, np.ndarray] = {}
         if self.constraints:
             drawdown = 1.0 - portfolio.value / portfolio.peak
             target, limits, binding, unmet = self.constraints.apply(
@@ -231,7 +235,7 @@ class Rules:
             )
         terminated = portfolio.value <= self.ruin
         terms, memory = self.reward.terms(transition, state.memory)
-        reward = sum(terms.values())
+        reward: Any = sum(terms.values())
         following = GameState(t_next, state.start, state.end, portfolio, memory, limits)
         outcome = Outcome(transition, reward, terms, terminated, truncated, binding, unmet, closed)
         return following, outcome
@@ -306,7 +310,7 @@ def plain_state(state: GameState) -> dict[str, Any]:
 
 def state_of(kept: dict[str, Any]) -> GameState:
     """The inverse of `plain_state`; lists, as JSON has them, will do for arrays."""
-    parts = {
+    parts: dict[str, Any] = {
         key: {name: _numbers(array) for name, array in value.items()}
         if isinstance(value, dict)
         else _numbers(value)

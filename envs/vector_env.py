@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -40,7 +40,7 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
 
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012  # as gymnasium declares it
         "render_modes": [],
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
@@ -88,7 +88,7 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
         self.num_envs, self.compact, self.render_mode = num_envs, compact, render_mode
         self.market = self.rules.market
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}  # type: ignore[misc]
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.observe_tradable = observe_tradable
         space = self.rules.observation_spaces(compact, observe_tradable)
         self.single_observation_space = space
@@ -270,7 +270,7 @@ def _merge(rows: np.ndarray, ours: Any, theirs: Any) -> Any:
     if isinstance(ours, dict):
         return {key: _merge(rows, ours[key], theirs[key]) for key in ours}
     if isinstance(ours, tuple):
-        return type(ours)(*(_merge(rows, a, b) for a, b in zip(ours, theirs, strict=True)))  # type: ignore[call-arg]
+        return type(ours)(*(_merge(rows, a, b) for a, b in zip(ours, theirs, strict=True)))
     return np.where(rows.reshape(-1, *(1,) * (ours.ndim - 1)), ours, theirs)
 
 

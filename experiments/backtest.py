@@ -51,9 +51,10 @@ class Backtest:
     @classmethod
     def of(cls, path: Rollout, market: Market) -> Backtest:
         """A back-test of a path that was played on `market`."""
-        kept = {key: value for key, value in path._asdict().items() if key in cls.__annotations__}
-        weights = {"weights": path.targets, "assets": market.assets}
-        return cls(**kept, **weights, periods_per_year=market.periods_per_year)
+        kept: dict[str, Any] = path._asdict()
+        del kept["rewards"]
+        kept["weights"] = kept.pop("targets")
+        return cls(**kept, assets=market.assets, periods_per_year=market.periods_per_year)
 
     def metrics(self) -> dict[str, float]:
         """Measures of the path; annualised with `periods_per_year`, Sharpe over the cash rate."""

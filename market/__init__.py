@@ -1,4 +1,4 @@
-"""What the world looks like: validated market data, features of the past, and measures of a result."""
+"""What the world looks like: validated data, features of the past, measures of a result."""
 
 from market.errors import ActionError, DataError, InputError, SettingError
 from market.market import Market

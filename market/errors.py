@@ -6,7 +6,7 @@ else is a fault of ours and keeps its traceback.
 
 
 class InputError(ValueError):
-    """Something handed in breaks a rule; the message is one line naming what, the rule and the value."""
+    """Something handed in breaks a rule; the message is one line: what, the rule, the value."""
 
 
 class DataError(InputError):

@@ -103,11 +103,14 @@ def test_gradients_equal_finite_differences(liquid, rng):
     weights, target = (torch.tensor(rng.dirichlet(np.ones(N), 6)) for _ in range(2))
     value, rows = torch.tensor(rng.uniform(0.5, 2, 6)), bound.liquidity(np.full(6, 30))
     inputs = [x.requires_grad_() for x in (weights, target, value)]
-    solve_mu = lambda *x: bound.solve(*x, rows)[0]  # noqa: E731
+
+    def solve_mu(weights, target, value):
+        return bound.solve(weights, target, value, rows)[0]
+
     assert torch.autograd.gradcheck(solve_mu, inputs, eps=1e-7, atol=1e-6)
     still = weights.detach().clone().requires_grad_()
     solve_mu(still, still, value).sum().backward()
-    assert torch.isfinite(still.grad).all()
+    assert still.grad is not None and torch.isfinite(still.grad).all()
 
 
 def test_participation_limits_what_is_traded(liquid):

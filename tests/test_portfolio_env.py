@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -131,6 +132,7 @@ def test_both_checkers_pass(make_market):
 
 def test_registered_by_name():
     env = gymnasium.make("allocgym/Portfolio-v0", lookback=5)
+    assert isinstance(env.unwrapped, PortfolioEnv)
     assert env.unwrapped.market.name == "multi_asset"
     games = gymnasium.make_vec("allocgym/Portfolio-v0", num_envs=3, lookback=5)
     assert type(games.unwrapped).__name__ == "PortfolioVectorEnv" and games.num_envs == 3
@@ -262,7 +264,7 @@ def test_simplex_space_samples_itself():
 
 
 def test_bad_settings_are_named(market):
-    for settings, words in [
+    bad_settings: list[tuple[dict[str, Any], str]] = [
         ({"lookback": 500}, "lookback 500.*120"),
         ({"lookback": 0}, "lookback must be >= 1"),
         ({"fill": "noon"}, "fill"),
@@ -271,16 +273,18 @@ def test_bad_settings_are_named(market):
         ({"reward": "log_retrun"}, "log_return"),
         ({"render_mode": "hologram"}, "render_mode"),
         ({"episode_length": 0}, "episode_length"),
-    ]:
+    ]
+    for settings, words in bad_settings:
         with pytest.raises((SettingError, DataError), match=words):
             PortfolioEnv(market, **settings)
     env = PortfolioEnv(market, lookback=20)
-    for options, words in [
+    bad_options: list[tuple[dict[str, Any], str]] = [
         ({"start": "1990-01-01"}, "outside"),
         ({"start": 3}, "between"),
         ({"weights": [1, 1]}, "weights"),
         ({"starts": 3}, "unknown option"),
-    ]:
+    ]
+    for options, words in bad_options:
         with pytest.raises((SettingError, DataError), match=words):
             env.reset(options=options)
 

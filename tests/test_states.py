@@ -1,6 +1,7 @@
 """State in and out, holding days, masks, and assets that stop trading."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from envs import PortfolioEnv, PortfolioVectorEnv
 from envs.costs import ProportionalCost
 from market import Market, SettingError
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "lookback": 6,
     "reward": "differential_sharpe(0.05) - 0.2 * drawdown + rolling_sharpe(5)",
     "cost": ProportionalCost(0.003),
@@ -123,6 +124,7 @@ def test_unlisted_assets_in_a_market_without_cash(listed):
 
 
 def test_bad_settings(market):
-    for settings in ({"band": 1.0}, {"rebalance_every": 0}):
+    cases: list[dict[str, Any]] = [{"band": 1.0}, {"rebalance_every": 0}]
+    for settings in cases:
         with pytest.raises(SettingError, match=next(iter(settings))):
             PortfolioEnv(market, **settings)

@@ -1,6 +1,7 @@
 """`PortfolioVectorEnv` row i is a `PortfolioEnv`, to the bit, in every autoreset mode."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from envs import PortfolioEnv, PortfolioVectorEnv
 from envs.costs import ProportionalCost
 from market import ActionError, SettingError
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "lookback": 8,
     "reward": "log_return - 0.1 * turnover + 0.5 * differential_sharpe",
     "cost": ProportionalCost(0.002, 0.004),
