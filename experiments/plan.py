@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.base import Agent, Task
-from envs import constraints as limits
+from envs.constraints import CONSTRAINTS
 from envs.costs import ProportionalCost
 from experiments.agent_choice import make_agent
 from experiments.config import AgentConfig, DataConfig, ExperimentConfig, SplitConfig, TaskConfig
@@ -20,17 +20,6 @@ from market.sources.bundled import UNIVERSES
 
 SPLITS = {"multi_asset": SplitConfig(train_end="2012-12-31", valid_end="2015-12-31")}
 FRACTIONS = (0.6, 0.8)  # of the days, where no dates are given
-CONSTRAINTS = {
-    "max_weight": limits.MaxWeight,
-    "min_weight": limits.MinWeight,
-    "group_cap": limits.GroupCap,
-    "turnover_cap": limits.TurnoverCap,
-    "cash_floor": limits.CashFloor,
-    "volatility_target": limits.VolatilityTarget,
-    "value_at_risk_limit": limits.ValueAtRiskLimit,
-    "cvar_limit": limits.CVaRLimit,
-    "stop_loss": limits.StopLoss,
-}
 
 
 @dataclass(frozen=True)
