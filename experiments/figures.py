@@ -32,15 +32,14 @@ from matplotlib.ticker import (
 )
 
 from experiments.statistics import interquartile_mean
-from experiments.svg import GRID, INK, MUTED, PANEL, area_colour, line_colour
+from experiments.svg import GRID, INK, MUTED, line_colour
 
-WIDE, NARROW, PANEL_WIDTH = 1040, 360, 340  # user units, about the pixels they are shown at
-N_HUES, N_AREAS = 7, 7
-CASH_AREA, OTHER_AREA = N_AREAS, N_AREAS + 1
-LINE_POINTS, AREA_POINTS = {WIDE: 600, NARROW: 300}, 160
+WIDE, NARROW = 1040, 360  # user units, about the pixels they are shown at
+N_HUES = 7
+LINE_POINTS = {WIDE: 600, NARROW: 300}
 MINUS = "\N{MINUS SIGN}"
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1)), (0, (6, 1.5, 1, 1.5)))
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 12,
     "axes.edgecolor": GRID,
     "axes.grid": True,
@@ -162,7 +161,7 @@ def draw_paths(axes: Axes, days: pd.DatetimeIndex, lines: Sequence[Paths], point
         )
 
 
-def _time_axis(axes: Axes, days: pd.DatetimeIndex, width: float) -> None:
+def time_axis(axes: Axes, days: pd.DatetimeIndex, width: float) -> None:
     """Months or years, as many as there is room for."""
     years, room = (days[-1] - days[0]).days / 365.25, width / 62
     months = [step for step in (1, 2, 3, 6) if years * 12 / step <= room]
@@ -188,7 +187,8 @@ def _date(day: float, position: int | None, is_long: bool) -> str:
     return f"{date:%b\n%Y}" if position == 0 or date.month == 1 else f"{date:%b}"
 
 
-def _percent(axes: Axes) -> None:
+def percent_axis(axes: Axes) -> None:
+    """Fractions as percentages, with as many decimals as they need."""
     axes.yaxis.set_major_formatter(
         FuncFormatter(lambda part, _: f"{100 * part:.3g}%".replace("-", MINUS))
     )
@@ -217,7 +217,7 @@ def _log_ticks(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def performance(
     days: pd.DatetimeIndex, values: Sequence[Paths], drawdowns: Sequence[Paths], width: int
 ) -> Figure:
@@ -233,13 +233,13 @@ def performance(
     draw_paths(bottom, days, falls, LINE_POINTS[width])
     bottom.set_ylim(top=0)
     bottom.yaxis.set_major_locator(MaxNLocator(4))
-    _percent(bottom)
+    percent_axis(bottom)
     bottom.set_title("Drawdown: loss from the highest value so far")
-    _time_axis(bottom, days, width)
+    time_axis(bottom, days, width)
     return figure
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def trading(
     days: pd.DatetimeIndex, costs: Sequence[Paths], turnover: Sequence[Paths], width: int
 ) -> Figure:
@@ -256,122 +256,6 @@ def trading(
         axes.set_title(title)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        _time_axis(axes, days, width / shape[1])
-    _percent(left)
-    return figure
-
-
-EVIDENCE = {
-    "sharpe": "Sharpe ratio",
-    "difference": "Difference to the reference",
-}
-
-
-@mpl.rc_context(_STYLE)
-def evidence(
-    frame: pd.DataFrame, marks: dict[str, Mark], seeds: dict[str, np.ndarray], width: int
-) -> Figure:
-    """Sharpe ratios and their differences to the reference, with intervals; a row an agent.
-
-    Args:
-        frame: The summary, best first; agents without finished runs left out.
-        marks: How each agent is drawn.
-        seeds: Sharpe ratio of each seed, by agent.
-        width: WIDE or NARROW.
-    """
-    columns = [name for name in EVIDENCE if frame[name].notna().any()] or ["sharpe"]
-    height, n = 26 * len(frame) + 70, len(columns)
-    if width == WIDE:
-        figure, axes_list = canvas(width, height, 1, n, sharey=True, squeeze=False)
-    else:
-        figure, axes_list = canvas(width, height * n, n, 1, squeeze=False)
-    for axes, column in zip(axes_list.flat, columns, strict=True):
-        lowest, highest = f"{column}_low", f"{column}_high"
-        for row, (agent, line) in enumerate(frame.iterrows()):
-            mark = marks[str(agent)]
-            if np.isfinite(line[lowest]):
-                axes.plot([line[lowest], line[highest]], [row, row], color=mark.colour, lw=2.2)
-            axes.plot(line[column], row, "o", color=mark.colour, ms=7, mec=PANEL, mew=1, zorder=3)
-            if column == "sharpe" and len(seeds[str(agent)]) > 1:
-                rings = seeds[str(agent)]
-                axes.plot(
-                    rings, np.full(len(rings), row + 0.3), "o", mfc="none", mec=mark.colour, ms=3
-                )
-        axes.axvline(0, color=MUTED, lw=1, zorder=1)
-        axes.set_title(EVIDENCE[column])
-        axes.set_ylim(len(frame) - 0.4, -0.6)
-        axes.set_yticks(range(len(frame)), [_short_name(str(agent)) for agent in frame.index])
-        axes.tick_params(axis="y", labelcolor=INK)
-        axes.grid(axis="x")
-        axes.grid(axis="y", visible=False)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        for text in axes.get_yticklabels():
-            text.set_parse_math(False)
-    return figure
-
-
-def _short_name(name: str) -> str:
-    """Short enough for an axis and in letters the drawing font has."""
-    plain = "".join(letter if " " <= letter <= "~" else "?" for letter in name)
-    return plain if len(plain) <= 22 else plain[:21] + ".."
-
-
-@mpl.rc_context(_STYLE)
-def allocation(days: pd.DatetimeIndex, weights: np.ndarray, areas: Sequence[int]) -> Figure:
-    """Target weights through time, stacked.
-
-    Args:
-        days: Shape (T,).
-        weights: Shape (T, K), rows adding to 1; averaged over stretches of days to fit.
-        areas: Number of each column's colour.
-    """
-    figure, axes = canvas(PANEL_WIDTH, 170)
-    stretches = np.array_split(np.arange(len(days)), min(AREA_POINTS, len(days)))
-    level = np.cumsum([weights[part].mean(axis=0) for part in stretches], axis=1)
-    level = np.concatenate([np.zeros((len(level), 1)), level], axis=1)
-    edges = date2num(days[[*(part[0] for part in stretches), len(days) - 1]])
-    level = level[[*range(len(level)), -1]]
-    for column, area in enumerate(areas):
-        axes.fill_between(
-            edges,
-            level[:, column],
-            level[:, column + 1],
-            step="post",
-            facecolor=area_colour(area),
-            edgecolor=PANEL,
-            linewidth=0.3,
-        )
-    axes.set_ylim(0, 1)
-    axes.set_yticks([0, 0.5, 1])
-    _percent(axes)
-    axes.grid(visible=False)
-    _time_axis(axes, days, PANEL_WIDTH)
-    return figure
-
-
-@mpl.rc_context(_STYLE)
-def learning(mark: Mark, curves: pd.DataFrame, limits: tuple[float, float]) -> Figure:
-    """Validation Sharpe ratio over training: each seed thin, their mean thick, bests dotted.
-
-    Args:
-        mark: How the agent is drawn.
-        curves: Index step, one column a seed; NaN where a seed logged nothing.
-        limits: Of the vertical axis, the same for all agents.
-    """
-    figure, axes = canvas(PANEL_WIDTH, 185)
-    for name in curves:
-        seed = curves[name].dropna()
-        axes.plot(seed.index, seed, color=mark.colour, lw=0.9, alpha=0.45)
-        axes.plot(
-            seed.idxmax(), seed.max(), "o", color=mark.colour, ms=5, mec=PANEL, mew=1, zorder=3
-        )
-    if curves.shape[1] > 1:
-        mean = curves.dropna().mean(axis=1)
-        axes.plot(mean.index, mean, color=mark.colour, lw=2)
-    axes.axhline(0, color=MUTED, lw=0.8, zorder=1)
-    axes.set_ylim(*limits)
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-    axes.set_xlabel("training step")
+        time_axis(axes, days, width / shape[1])
+    percent_axis(left)
     return figure

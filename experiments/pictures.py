@@ -9,14 +9,14 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from experiments import figures
+from experiments import figures, panels
 from experiments.figures import NARROW, WIDE, Mark, Paths
 from experiments.runs import Run
 from experiments.summary import agent_labels, paths, sharpe_by_seed
 from experiments.svg import to_svg
 from market import measures
 
-CURVE = "eval/sharpe"
+CURVES = {"eval/sharpe": "validation Sharpe ratio", "eval/loss": "validation loss"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def all_agents(exhibit: Exhibit) -> dict[str, Picture]:
         "evidence": _both(
             "evidence",
             f"Sharpe ratios of {span} with intervals; the numbers are in the table above.",
-            lambda width: figures.evidence(frame, exhibit.marks, seeds, width),
+            lambda width: panels.evidence(frame, exhibit.marks, seeds, width),
         ),
         "performance": _both(
             "performance",
@@ -110,22 +110,22 @@ def allocations(exhibit: Exhibit) -> dict[str, Any]:
     assets = list(dict.fromkeys(asset for frame in weights.values() for asset in frame))
     risky = [asset for asset in assets if asset != "cash"]
     means = pd.DataFrame({name: frame.mean() for name, frame in weights.items()}).fillna(0.0)
-    largest = set(means.loc[risky].mean(axis=1).nlargest(figures.N_AREAS).index)
+    largest = set(means.loc[risky].mean(axis=1).nlargest(panels.N_AREAS).index)
     risky = [asset for asset in risky if asset in largest]
     areas = {asset: number for number, asset in enumerate(risky)}
-    areas |= {"cash": figures.CASH_AREA} if "cash" in assets else {}
+    areas |= {"cash": panels.CASH_AREA} if "cash" in assets else {}
     legend, hidden = dict(areas), len(assets) - len(areas)
     if hidden:
-        legend[f"{hidden} others"] = figures.OTHER_AREA
-    panels = {}
+        legend[f"{hidden} others"] = panels.OTHER_AREA
+    drawn = {}
     for number, (name, targets) in enumerate(weights.items()):
         shown = targets.reindex(columns=list(areas), fill_value=0.0)
         words = ", ".join(f"{asset} {share:.0%}" for asset, share in shown.mean().items())
         rest = (1.0 - shown.sum(axis=1)).clip(lower=0.0)
         stack = np.column_stack([shown, rest])[:, : len(legend)]
-        figure = figures.allocation(exhibit.days, stack, list(legend.values()))
-        panels[name] = to_svg(figure, f"weights-{number}", f"Weights of {name}; mean: {words}.")
-    return {"panels": panels, "legend": legend}
+        figure = panels.allocation(exhibit.days, stack, list(legend.values()))
+        drawn[name] = to_svg(figure, f"weights-{number}", f"Weights of {name}; mean: {words}.")
+    return {"panels": drawn, "legend": legend}
 
 
 def _mean_targets(runs: Sequence[Run]) -> pd.DataFrame:
@@ -135,34 +135,38 @@ def _mean_targets(runs: Sequence[Run]) -> pd.DataFrame:
     return mean.rename(columns=lambda name: str(name).removeprefix("target:"))
 
 
-def curve_by_seed(runs: Sequence[Run]) -> dict[int, pd.Series]:
-    """Validation Sharpe ratio by step of each seed that logged one."""
-    curves = {}
-    for run in runs:
-        if CURVE in run.metrics:
-            numbers = run.metrics[["step", CURVE]].apply(pd.to_numeric, errors="coerce").dropna()
-            curve = numbers.groupby("step")[CURVE].last()
-            if len(curve):
-                curves[run.seed] = curve
-    return curves
+def curves_of(runs: Sequence[Run]) -> tuple[str, pd.DataFrame]:
+    """What one agent logged of `CURVES`, the first it has: by step, a column a seed; or nothing."""
+    for name in CURVES:
+        found = {}
+        for run in [run for run in runs if name in run.metrics]:
+            numbers = run.metrics[["step", name]].apply(pd.to_numeric, errors="coerce").dropna()
+            found[run.seed] = numbers.groupby("step")[name].last()
+        table = pd.DataFrame(found).sort_index().dropna(axis=1, how="all")
+        if not table.empty:
+            return name, table
+    return "", pd.DataFrame()
 
 
 def learning_curves(exhibit: Exhibit) -> dict[str, Markup]:
-    """A panel an agent that learned, all on one vertical scale."""
+    """A panel an agent that logged its validation; Sharpe ratios all on one vertical scale."""
     groups = agent_labels(exhibit.runs)
-    found = {str(name): curve_by_seed(groups[str(name)]) for name in exhibit.frame.index}
-    tables = {name: pd.DataFrame(curves) for name, curves in found.items() if curves}
-    if not tables:
-        return {}
-    low = min(float(table.min().min()) for table in tables.values())
-    high = max(float(table.max().max()) for table in tables.values())
+    curves = {str(name): curves_of(groups[str(name)]) for name in exhibit.frame.index}
+    sharpe = [table.to_numpy() for name, table in curves.values() if name == "eval/sharpe"]
+    low = min((float(np.nanmin(table)) for table in sharpe), default=0.0)
+    high = max((float(np.nanmax(table)) for table in sharpe), default=0.0)
     room = 0.08 * (high - low) or 0.5
-    panels = {}
-    for number, (name, table) in enumerate(tables.items()):
-        figure = figures.learning(exhibit.marks[name], table, (low - room, high + room))
+    drawn = {}
+    for number, (agent, (name, table)) in enumerate(curves.items()):
+        if table.empty:
+            continue
+        is_loss = name == "eval/loss"
+        limits = None if is_loss else (low - room, high + room)
+        best = float(table.min().min() if is_loss else table.max().max())
+        figure = panels.learning(exhibit.marks[agent], table, CURVES[name], limits)
         label = (
-            f"Validation Sharpe ratio of {name} over {table.index[-1]:,.0f} training steps, "
-            f"{table.shape[1]} seeds; best {table.max().max():.2f}."
+            f"{CURVES[name].capitalize()} of {agent} over {table.index[-1]:,.0f} training steps, "
+            f"{table.shape[1]} seeds; best {best:.3g}."
         )
-        panels[name] = to_svg(figure, f"learning-{number}", label)
-    return panels
+        drawn[agent] = to_svg(figure, f"learning-{number}", label)
+    return drawn

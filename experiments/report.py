@@ -14,7 +14,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from experiments.facts import configs, facts, notes, versions
-from experiments.pictures import Exhibit, all_agents, allocations, curve_by_seed, learning_curves
+from experiments.pictures import Exhibit, all_agents, allocations, learning_curves
 from experiments.run_dir import write_atomic
 from experiments.runs import Run
 from experiments.summary import agent_labels, summarise
@@ -57,6 +57,7 @@ def render_report(
     """The page as text; see `write_report`."""
     frame = summarise(runs) if frame is None else frame
     exhibit = Exhibit.of(runs, frame)
+    curves = learning_curves(exhibit)
     template = files("experiments").joinpath("report.html").read_text("utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -76,10 +77,8 @@ def render_report(
         pictures=all_agents(exhibit) if exhibit.agents else {},
         allocations=allocations(exhibit) if exhibit.agents else {},
         trading=_trading(exhibit),
-        curves=learning_curves(exhibit),
-        without_curve=[
-            name for name, group in agent_labels(runs).items() if not curve_by_seed(group)
-        ],
+        curves=curves,
+        without_curve=[name for name in exhibit.marks if name not in curves],
         seeds=_seeds(exhibit),
         facts=facts(runs),
         versions=versions(runs),

@@ -17,6 +17,7 @@ from experiments.figures import Mark, thin
 from experiments.pictures import Exhibit, allocations
 from experiments.report import render_report, write_report
 from experiments.run_dir import RunFolder, find_runs
+from experiments.runs import Run
 from experiments.summary import summarise
 from market.errors import DataError, SettingError
 
@@ -72,7 +73,8 @@ def write_run(root, agent, seed, frame, rng, curves=True):
         root, "demo", agent, seed, config=config, command="allocgym compare", **about
     ) as run:
         for step in range(1000, 21000, 1000) if curves else ():
-            run.log(step, {"train/loss": rng.normal(), "eval/sharpe": rng.normal(0.5, 0.2)})
+            key = "eval/loss" if agent == "lstm" else "eval/sharpe"
+            run.log(step, {"train/loss": rng.normal(), key: rng.normal(0.5, 0.2)})
         run.write_backtest(frame)
         run.update(seconds={"fit": 12.3, "test": 0.4})
     return run
@@ -254,6 +256,18 @@ def test_without_learning_curves_the_section_is_left_out(tree, runs, frame, page
     assert 'aria-label="Value and drawdown of 3 agents' in bare
 
 
+def test_learning_curves_are_named_for_what_was_logged(tree, page):
+    pictures = [attrs.get("aria-label", "") for attrs in Page(page).all("svg")]
+    for agent, key, what in (("ppo", "eval/sharpe", max), ("lstm", "eval/loss", min)):
+        files = [tree / "demo" / agent / f"seed_00{i}" / "metrics.jsonl" for i in range(3)]
+        best = what(
+            json.loads(line)[key] for file in files for line in file.read_text().splitlines()
+        )
+        name = {"eval/sharpe": "Validation Sharpe ratio", "eval/loss": "Validation loss"}[key]
+        expected = f"{name} of {agent} over 20,000 training steps, 3 seeds; best {best:.3g}."
+        assert expected.lower() in map(str.lower, pictures)
+
+
 def test_every_picture_says_what_it_shows(page):
     pictures = [attrs for attrs in Page(page).all("svg") if attrs.get("role") == "img"]
     assert len(pictures) == 2 * 3 + 7 + 4  # three in two cuts, weights, learning curves
@@ -384,6 +398,25 @@ def test_many_assets_are_gathered_but_cash_is_not(tmp_path):
 def test_28_agents_can_be_told_apart_by_colour_and_dashes():
     assert len({Mark(index).css for index in range(28)}) == 28
     assert "var(--ink)" in Mark(3, is_reference=True).css
+
+
+@pytest.mark.parametrize("case", ["two days", "thirty years", "months", "idle", "ruin"])
+def test_unusual_spans_and_paths_are_drawn_without_a_warning(case):
+    n, frequency = {"two days": (2, "B"), "thirty years": (7800, "B")}.get(case, (60, "MS"))
+    days = pd.date_range("1990-01-02", periods=n, freq=frequency, name="date")
+    returns = np.random.default_rng(0).normal(0.0003, 0.01, n)
+    if case == "ruin":
+        returns[n // 2] = -1.0
+    if case == "idle":
+        returns[:] = 0.0
+    columns = {"value": np.cumprod(1 + returns), "portfolio_return": returns}
+    columns |= dict.fromkeys(("cost", "turnover", "risk_free", "target:stocks"), np.zeros(n))
+    backtest = pd.DataFrame(columns | {"target:cash": np.ones(n)}, index=days)
+    run = Run(path=Path("x"), experiment="demo", agent="ppo", seed=0, backtest=backtest)
+    page = Page(render_report([run], frame=summarise([run], n_resamples=20)))
+    (row,) = [row for row in page.rows if len(row) == 11 and row[0] == "ppo"]
+    assert row[8] == f"{np.prod(1 + returns):.3f}"
+    assert "nan" not in "".join(attrs.get("d", "") for attrs in page.all("path"))
 
 
 def test_thinning_keeps_the_ends_and_the_extremes():
