@@ -11,9 +11,10 @@ import numpy as np
 
 from agents.base import Agent, Monitor, Task
 from agents.forecasters import FORECASTERS, Forecaster, TextbookLSTM, TextbookLSTMSettings
-from agents.rules import RULES, Proportional, Rule, VolatilityLimit, build
+from agents.rules import RULES, Proportional, Rule, build, limit_volatility
 from agents.settings import as_dict, require
-from market import Market, SettingError
+from envs.constraints import VolatilityTarget
+from market import Market
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +47,8 @@ class ForecastAgent(Agent):
         super().__init__(**(settings | {key: described(part) for key, part in parts.items()}))
         self.forecaster: Forecaster = parts.get("forecaster") or self._forecaster()
         self.rule: Rule = parts.get("rule") or self._rule()
-        self._limit = self._volatility_limit()
-        window = 0 if self._limit is None else self._limit.window + 1
+        limited = self.settings.volatility is not None
+        window = self.settings.volatility_window + 1 if limited else 0
         self.lookback = max(self.forecaster.lookback, self.rule.lookback, window)
 
     def fit(
@@ -60,15 +61,18 @@ class ForecastAgent(Agent):
         monitor: Monitor | None = None,
     ) -> Self:
         """Fit the forecaster; rules need no fitting."""
-        if self._limit is not None and not train.has_cash:
-            raise SettingError(f"{train.name}: a volatility limit needs a market with cash")
+        if self.settings.volatility is not None:
+            VolatilityTarget(self.settings.volatility).safe_asset(train)
         self.forecaster.fit(train, valid, seed=seed, monitor=monitor)
         return self
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
         """Weights of the rule for the forecast, under the limit."""
         target = self.rule(self.forecaster.predict(history), history, weights)
-        return target if self._limit is None else self._limit(target, history)
+        settings = self.settings
+        if settings.volatility is None:
+            return target
+        return limit_volatility(target, history, settings.volatility, settings.volatility_window)
 
     def save(self, folder: Path) -> None:
         """Settings as JSON, and the forecaster's files."""
@@ -87,10 +91,6 @@ class ForecastAgent(Agent):
 
     def _rule(self) -> Rule:
         return build(self.settings.rule, RULES, "rule")
-
-    def _volatility_limit(self) -> VolatilityLimit | None:
-        limit, window = self.settings.volatility, self.settings.volatility_window
-        return None if limit is None else VolatilityLimit(limit=limit, window=window)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ history they were made from, and the weights held. Assets that cannot be held ge
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from agents.schedule import investable, start_weights
-from agents.settings import require
+from envs.constraints import ConstraintSet, VolatilityTarget
 from market import Market, SettingError
 from market.names import parse_call, unknown_name
 
@@ -56,28 +55,14 @@ def build(spec: str, registry: dict[str, Any], kind: str) -> Any:
         raise SettingError(f"{kind} {spec!r}: {error}") from None
 
 
-@dataclass(frozen=True, kw_only=True)
-class VolatilityLimit:
-    """Move to cash what holds a target's volatility under a limit a year.
+def limit_volatility(
+    target: np.ndarray, history: Market, limit: float, window: int = 60
+) -> np.ndarray:
+    """The target, with what exceeds `limit` volatility a year moved to cash.
 
-    sigma = sqrt(periods_per_year * w.S.w), S the sample covariance of the risky assets' last
-    `window` returns; risky weights are scaled by min(1, limit / sigma).
+    By the constraint `VolatilityTarget`, on the sample covariance of the last `window` returns.
     """
-
-    limit: float = 0.10
-    window: int = 60
-
-    def __post_init__(self) -> None:
-        require(self, limit="(0, inf)", window="[2, inf)")
-
-    def __call__(self, target: np.ndarray, history: Market) -> np.ndarray:
-        """The target, scaled down where it must be."""
-        if not history.has_cash:
-            raise SettingError(f"{history.name}: a volatility limit needs a market with cash")
-        risky = target[:-1]
-        covariance = np.cov(history.returns[-self.window :, :-1], rowvar=False)
-        variance = history.periods_per_year * float(risky @ np.atleast_2d(covariance) @ risky)
-        if variance <= self.limit**2:
-            return target
-        risky = risky * (self.limit / math.sqrt(variance))
-        return np.append(risky, 1.0 - risky.sum())
+    recent = history[max(0, history.n_periods - window - 1) :]
+    overlay = VolatilityTarget(limit, window, periods_per_year=history.periods_per_year)
+    limits = ConstraintSet.build((overlay,), recent)
+    return limits.apply(target, target, recent.n_periods - 1, limits.initial(), 0.0, 1.0)[0]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from agents.rules import RULES, Proportional, VolatilityLimit, build
+from agents.rules import RULES, Proportional, build, limit_volatility
 from market import Market, SettingError
 
 
@@ -48,26 +48,26 @@ def test_every_rule_gives_weights(market, name, forecast):
 
 
 def test_volatility_limit_is_met_exactly_and_only_when_needed(market):
-    limit = VolatilityLimit(limit=0.10, window=60)
     target = np.array([0.5, 0.3, 0.2, 0.0])
-    scaled = limit(target, market)
-    path = market.returns[-60:, :3] @ scaled[:3]
-    assert path.std(ddof=1) * np.sqrt(252) == pytest.approx(0.10, rel=1e-12)
+    scaled = limit_volatility(target, market, 0.10, window=60)
+    path = market.returns[-60:] @ scaled
+    assert path.std(ddof=1) * np.sqrt(252) == pytest.approx(0.10, rel=1e-9)
     np.testing.assert_allclose(scaled[:3] / scaled[:3].sum(), target[:3])
     assert scaled.sum() == pytest.approx(1.0)
     calm = np.array([0.1, 0.1, 0.1, 0.7])
-    np.testing.assert_array_equal(limit(calm, market), calm)
+    np.testing.assert_array_equal(limit_volatility(calm, market, 0.10), calm)
 
 
 def test_volatility_limit_uses_the_window_alone(market):
-    limit, target = VolatilityLimit(window=30), np.array([0.5, 0.3, 0.2, 0.0])
-    np.testing.assert_array_equal(limit(target, market), limit(target, market[50:]))
+    target = np.array([0.5, 0.3, 0.2, 0.0])
+    found = limit_volatility(target, market, 0.10, window=30)
+    np.testing.assert_array_equal(found, limit_volatility(target, market[49:], 0.10, window=30))
 
 
 def test_volatility_limit_needs_cash():
     market = market_of(np.full((5, 2), 0.01), cash=None)
-    with pytest.raises(SettingError, match="needs a market with cash"):
-        VolatilityLimit()(np.array([0.5, 0.5]), market)
+    with pytest.raises(SettingError, match="has none: name a safe asset"):
+        limit_volatility(np.array([0.5, 0.5]), market, 0.10)
 
 
 def test_build_names_what_is_wrong():
