@@ -10,6 +10,7 @@ from pathlib import Path
 from agents.base import Agent
 from experiments.agent_choice import agent_class
 from experiments.config import CompareConfig, ExperimentConfig
+from experiments.pace import RULE
 from experiments.parallel import Outcome, run_trials
 from experiments.plan import prepare, read_market
 from experiments.progress import display
@@ -63,7 +64,10 @@ def run_experiments(
     learners = [config for config in experiments if _learns(config)]
     others = [config for config in experiments if not _learns(config)]
     trials = [spec for config in (*learners, *others) for spec in trials_of(config, command)]
-    watched = [(spec.config.agent.title, spec.name) for spec in trials]
+    slow = {config.agent.title for config in learners}
+    titles = [spec.config.agent.title for spec in trials]
+    groups = [title if title in slow else RULE for title in titles]
+    watched = list(zip(groups, [spec.name for spec in trials], strict=True))
     with display(watched, workers) as shown:
         outcomes = run_trials(trials, workers=workers, display=shown)
     folder = Path(first.results) / first.experiment

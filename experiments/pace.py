@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from statistics import fmean
 
 EARLY = 0.02  # below this fraction done, nothing can be said yet
+RULE = ""  # stands for any agent that does not learn: taken to be brief until one was seen
 
 
 class Pace:
     """Durations of trials: known, extrapolated, or taken from their like.
 
     Args:
-        agents: Trial -> agent, all trials.
+        agents: Trial -> agent, all trials; RULE for agents that do not learn.
         workers: Trials at the same time.
         clock: Seconds from any fixed moment.
 
@@ -51,8 +52,8 @@ class Pace:
         """Seconds until all is done, None while nothing can be said.
 
         What runs is extrapolated from its fraction; what waits takes what others of its agent take,
-        or the mean of all that is known. The work left is shared by the workers, and ends no sooner
-        than the longest trial that runs.
+        or the mean of all learners that are known. The work left is shared by the workers, and ends
+        no sooner than the longest trial that runs.
         """
         known = {name: self._duration(name) for name in self.started}
         lasts = {name: seconds for name, seconds in known.items() if seconds is not None}
@@ -78,7 +79,11 @@ class Pace:
         return (self.clock() - self.started[name]) / fraction if fraction >= EARLY else None
 
     def _remaining(self, name: str, lasts: Mapping[str, float]) -> float:
-        like = [s for other, s in lasts.items() if self.agents[other] == self.agents[name]]
-        whole = lasts.get(name) or fmean(like or lasts.values())
+        agent = self.agents[name]
+        like = [s for other, s in lasts.items() if self.agents[other] == agent]
+        if not like and agent == RULE:
+            like = [0.0]
+        learners = [s for other, s in lasts.items() if self.agents[other] != RULE]
+        whole = lasts.get(name) or fmean(like or learners or lasts.values())
         passed = self.clock() - self.started[name] if name in self.started else 0.0
         return max(0.0, whole - passed)

@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from experiments.pace import Pace
+from experiments.pace import RULE, Pace
 from experiments.progress import Display, Live, duration
 from experiments.run_dir import RunFolder
 from experiments.tracking import RunMonitor
@@ -101,6 +101,19 @@ def test_time_left_is_extrapolated_and_shared_by_the_workers():
     assert pace.end("a 0") == pytest.approx(20)
     pace.advance("b 0", 0.2)
     assert pace.left() == pytest.approx((80 + 20 + 100) / 2)
+
+
+def test_rules_that_wait_are_taken_to_be_brief_until_one_was_seen():
+    clock = Clock()
+    pace = Pace({"a 0": "a", "b 0": "b", "equal": RULE, "hold": RULE}, 1, clock)
+    pace.start("a 0")
+    clock.now += 10
+    pace.end("a 0")
+    assert pace.left() == pytest.approx(10)  # b as a, the rules nothing
+    pace.start("equal")
+    clock.now += 4
+    pace.end("equal")
+    assert pace.left() == pytest.approx(10 + 4)
 
 
 def test_time_left_is_no_less_than_the_longest_that_runs_and_zero_at_the_end():
