@@ -124,8 +124,11 @@ class MinimumCVaR(RollingAgent):
         from skfolio import RiskMeasure
         from skfolio.optimization import MeanRisk
 
-        beta = 1.0 - self.settings.tail
-        model = MeanRisk(risk_measure=RiskMeasure.CVAR, cvar_beta=beta)
+        model = MeanRisk(
+            risk_measure=RiskMeasure.CVAR,
+            cvar_beta=1.0 - self.settings.tail,
+            prior_estimator=self.risk_prior(excess),
+        )
         return model.fit(excess).weights_
 
 

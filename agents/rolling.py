@@ -7,6 +7,7 @@ A solve that fails is named in `failures` and trades nothing.
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cache
@@ -93,7 +94,9 @@ class RollingAgent(Agent):
         """The solution, or the obvious one where there is nothing to choose between."""
         if excess.shape[1] <= full:
             return np.ones(excess.shape[1])
-        found = np.asarray(self.solve(excess, full))
+        with np.errstate(divide="raise", invalid="raise"), warnings.catch_warnings():
+            warnings.filterwarnings("error", "Solution may be inaccurate")
+            found = np.asarray(self.solve(excess, full))
         if not np.isfinite(found).all() or not -1e-4 < found.min() <= found.sum() < 1.0 + 1e-4:
             raise ArithmeticError(f"the solver gave the weights {found}")
         return found
@@ -131,5 +134,7 @@ def given_prior(mean: np.ndarray, covariance: np.ndarray) -> Any:
 def solver_errors() -> tuple[type[Exception], ...]:
     """What a failed solve raises, here and in the libraries below."""
     from cvxpy.error import DCPError, SolverError
+    from skfolio.exceptions import SkfolioError
 
-    return (SolverError, DCPError, np.linalg.LinAlgError, ArithmeticError)
+    below = (SolverError, DCPError, SkfolioError)
+    return (*below, np.linalg.LinAlgError, ArithmeticError, UserWarning)

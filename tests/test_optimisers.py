@@ -32,6 +32,17 @@ from experiments.backtest import backtest
 from market import Market, SettingError, measures
 
 FULL = np.full(6, 1 / 6)
+ROLLING = {
+    "black_litterman",
+    "hierarchical_risk_parity",
+    "inverse_volatility",
+    "maximum_diversification",
+    "maximum_sharpe",
+    "mean_variance",
+    "minimum_cvar",
+    "minimum_variance",
+    "risk_parity",
+}
 
 
 def random_returns(n_periods=300, n_assets=6, seed=1, drift=0.0006):
@@ -411,3 +422,19 @@ def test_cost_of_a_backtest_is_paid_only_when_due():
     months = path.dates[:-1].month
     traded = path.turnover > 1e-9
     assert set(np.flatnonzero(traded)) == {0, *(np.flatnonzero(np.diff(months)) + 1)}
+
+
+@pytest.mark.parametrize("covariance", ["ledoit_wolf", "empirical"])
+@pytest.mark.parametrize("name", sorted(ROLLING))
+def test_assets_that_do_not_move_are_solved_or_named(name, covariance):
+    """Singular problems give weights, or a failure that is named and trades nothing."""
+    returns = np.zeros((60, 3))
+    returns[:, 0] = random_returns(60, 1)[:, 0]
+    held = np.array([0.1, 0.2, 0.3, 0.4])
+    for panel in (returns, np.zeros((60, 3))):
+        agent = AGENTS[name](window=40, rebalance_every=1, covariance=covariance)
+        target = agent.act(market_of(panel, cash=0.0), held)
+        assert target.min() >= 0.0 and target.sum() == pytest.approx(1.0)
+        if agent.failures:
+            np.testing.assert_array_equal(target, held)
+            assert len(agent.failures) == 1 and ": " in agent.failures[0][1]
