@@ -9,8 +9,8 @@ from typing import Any
 from market.names import unknown_name
 
 _PLACES = {
-    "best_constant_mix": "agents.online:BestConstantMix",
-    "best_single_asset": "agents.online:BestSingleAsset",
+    "best_constant_mix": "agents.hindsight:BestConstantMix",
+    "best_single_asset": "agents.hindsight:BestSingleAsset",
     "black_litterman": "agents.optimisers:BlackLitterman",
     "buy_and_hold": "agents.baselines:BuyAndHold",
     "cash": "agents.baselines:Cash",

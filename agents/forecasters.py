@@ -82,6 +82,40 @@ class Forecaster(ABC):
             )
 
 
+class HistoricalMean(Forecaster):
+    """The mean return of the training rows: the floor that any forecast has to beat."""
+
+    lookback = 1
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._mean = torch.zeros(0, dtype=torch.float64)
+
+    def fit(
+        self, train: Market, valid: Market | None, *, seed: int = 0, monitor: Monitor | None = None
+    ) -> Self:
+        """Mean of all returns but the first row's, where loaded data has none."""
+        self.assets = train.assets
+        self._mean = torch.from_numpy(train.returns[1:].mean(axis=0))
+        return self
+
+    def predict(self, history: Market) -> np.ndarray:
+        """That mean, and the last rate of cash."""
+        self.check(history)
+        forecast = self._mean.numpy().copy()
+        if history.has_cash:
+            forecast[-1] = history.risk_free[-1]
+        return forecast
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The mean."""
+        return {"mean": self._mean}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take the mean back."""
+        self._mean = tensors["mean"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextbookLSTMSettings:
     """Settings of the LSTM that sees all assets' returns together."""
@@ -223,7 +257,7 @@ class TextbookLSTM(Forecaster):
         return float(np.mean(losses))
 
 
-FORECASTERS: dict[str, type[Forecaster]] = {"lstm": TextbookLSTM}
+FORECASTERS: dict[str, type[Forecaster]] = {"mean": HistoricalMean, "lstm": TextbookLSTM}
 
 
 @contextmanager

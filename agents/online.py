@@ -12,20 +12,18 @@ rows of the same market, so that n days cost n updates; the answer depends on th
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from agents.base import Agent, Monitor, Task
-from agents.schedule import equal, investable, start_weights
+from agents.base import Agent
+from agents.schedule import equal, investable
 from agents.settings import require
-from agents.simplex import best_constant_mix, minimise_on_simplex
+from agents.simplex import minimise_on_simplex
 from envs.projection import project_simplex
-from market import Market, SettingError
+from market import Market
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,76 +342,3 @@ class Universal(OnlineAgent):
         if (wealth == wealth[0]).all():
             return np.full(mixes.shape[1], 1.0 / mixes.shape[1])
         return wealth @ mixes
-
-
-class HindsightAgent(Agent):
-    """An upper line: the best fixed mix over the rows of `fit`, which are those it is judged on.
-
-    Never ranked. The first of these rows is the first decision, as in a back-test from its date. A
-    subclass says what is best.
-    """
-
-    Settings: ClassVar[type] = OnlineSettings
-    hindsight: ClassVar[bool] = True
-    settings: OnlineSettings
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.weights: dict[str, float] = {}
-
-    @abstractmethod
-    def best(self, relatives: np.ndarray) -> np.ndarray:
-        """The best mix (k,) for price relatives (T, k)."""
-
-    def fit(
-        self,
-        train: Market,
-        valid: Market | None = None,
-        *,
-        task: Task | None = None,
-        seed: int = 0,
-        monitor: Monitor | None = None,
-    ) -> Self:
-        """Find the best mix for `train`, before costs."""
-        count = train.n_assets - (train.has_cash and not self.settings.include_cash)
-        mix = self.best(1.0 + train.returns[1:, :count])
-        self.weights = dict(zip(train.assets, mix.tolist(), strict=False))
-        return self
-
-    def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
-        """That mix, of the assets that can be held."""
-        if not self.weights:
-            raise SettingError(f"{type(self).__name__}: call fit before act")
-        mix = np.array([self.weights.get(asset, 0.0) for asset in history.assets])
-        mix = np.where(history.tradable[-1], mix, 0.0)
-        total = mix.sum()
-        return mix / total if total > 0.0 else start_weights(history)
-
-    def save(self, folder: Path) -> None:
-        """Settings and weights as JSON."""
-        super().save(folder)
-        (folder / "weights.json").write_text(json.dumps(self.weights, indent=1) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """The agent with its weights."""
-        agent = super().load(folder)
-        agent.weights = json.loads((folder / "weights.json").read_text())
-        return agent
-
-
-class BestConstantMix(HindsightAgent):
-    """BCRP, the best constant rebalanced portfolio in hindsight."""
-
-    def best(self, relatives: np.ndarray) -> np.ndarray:
-        """The mix of the largest final wealth, rebalanced daily."""
-        return best_constant_mix(relatives)
-
-
-class BestSingleAsset(HindsightAgent):
-    """The asset that grew most in hindsight."""
-
-    def best(self, relatives: np.ndarray) -> np.ndarray:
-        """All in that asset."""
-        growth = np.log(relatives).sum(axis=0)
-        return np.eye(len(growth))[int(growth.argmax())]

@@ -28,7 +28,7 @@ class RollingSettings:
     """What all optimisers over a window have in common."""
 
     window: int = 252  # returns to estimate from
-    expanding: bool = False  # estimate from all returns there are, at least `window`
+    expanding: bool = False  # estimate from all rows that list every asset, at least `window`
     rebalance_every: Every = "month"
     covariance: CovarianceName = "ledoit_wolf"
 
@@ -71,7 +71,10 @@ class RollingAgent(Agent):
         if not is_due(history, weights, settings.rebalance_every, self.lookback):
             return weights
         chosen = investable(history, settings.window)
-        rows = slice(1 if settings.expanding else -settings.window, None)
+        rows = slice(-settings.window, None)
+        if settings.expanding:
+            listed = np.isfinite(history.prices[:, chosen]).all(axis=1)
+            rows = slice(int(listed.argmax()) + 1, None)
         excess = history.returns[rows, chosen] - history.risk_free[rows, None]
         full = not (self.may_hold_cash and history.has_cash)
         target = np.zeros(history.n_assets)

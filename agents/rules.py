@@ -7,12 +7,13 @@ history they were made from, and the weights held. Assets that cannot be held ge
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
 
-from agents.schedule import investable, start_weights
+from agents.schedule import equal, investable, start_weights
+from agents.settings import build_settings, require
 from envs.constraints import ConstraintSet, VolatilityTarget
 from market import Market, SettingError
 from market.names import parse_call, unknown_name
@@ -39,7 +40,64 @@ class Proportional(Rule):
         return positive / total if total > 0.0 else start_weights(history)
 
 
-RULES: dict[str, type[Rule]] = {"proportional": Proportional}
+@dataclass(frozen=True, kw_only=True)
+class TopK(Rule):
+    """Equal weights over the k risky assets with the highest forecasts; of equals the first wins.
+
+    Args:
+        k: How many.
+        positive: Whether a forecast must be positive to be chosen; all cash when none is.
+
+    """
+
+    k: int = 2
+    positive: bool = False
+
+    def __post_init__(self) -> None:
+        require(self, k="[1, inf)")
+
+    def __call__(self, forecast: np.ndarray, history: Market, weights: np.ndarray) -> np.ndarray:
+        """Equal parts of the best."""
+        open_ = investable(history)
+        if self.positive:
+            open_ = open_ & (forecast > 0.0)
+        best = np.argsort(np.where(open_, -forecast, np.inf), kind="stable")[: self.k]
+        chosen = np.zeros(len(forecast), bool)
+        chosen[best] = True
+        return equal(chosen & open_, history)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftmaxRule(Rule):
+    """w_i = exp(f_i / temperature) / sum over the risky assets, and over cash where it is included.
+
+    Args:
+        temperature: Difference of daily returns that makes one weight e times another.
+        include_cash: Whether cash, forecast at its rate, is one of the assets.
+
+    """
+
+    temperature: float = 0.001
+    include_cash: bool = False
+
+    def __post_init__(self) -> None:
+        require(self, temperature="(0, inf)")
+
+    def __call__(self, forecast: np.ndarray, history: Market, weights: np.ndarray) -> np.ndarray:
+        """Softmax of the forecasts."""
+        open_ = investable(history, include_cash=self.include_cash)
+        if not open_.any():
+            return start_weights(history)
+        scores = np.where(open_, forecast / self.temperature, -np.inf)
+        powers = np.exp(scores - scores.max())
+        return powers / powers.sum()
+
+
+RULES: dict[str, type[Rule]] = {
+    "proportional": Proportional,
+    "softmax": SoftmaxRule,
+    "top_k": TopK,
+}
 
 
 def build(spec: str, registry: dict[str, Any], kind: str) -> Any:
@@ -49,10 +107,8 @@ def build(spec: str, registry: dict[str, Any], kind: str) -> Any:
         raise unknown_name(kind, name, registry)
     if positional:
         raise SettingError(f"{kind} {spec!r}: write settings by name, as {name}(key=value)")
-    try:
-        return registry[name](**settings)
-    except TypeError as error:
-        raise SettingError(f"{kind} {spec!r}: {error}") from None
+    made: Any = registry[name]
+    return build_settings(made, settings, name) if is_dataclass(made) else made(**settings)
 
 
 def limit_volatility(

@@ -8,8 +8,8 @@ import torch
 from agents import AGENTS
 from agents.base import Monitor
 from agents.forecast_agent import ForecastAgent
-from agents.forecasters import Forecaster, TextbookLSTM
-from agents.rules import Proportional
+from agents.forecasters import FORECASTERS, Forecaster, HistoricalMean, TextbookLSTM
+from agents.rules import RULES, Proportional
 from market import DataError, Market, SettingError, load_market
 
 QUICK = {"lookback": 10, "hidden": 16, "epochs": 3}
@@ -163,3 +163,25 @@ def test_the_textbook_agent_decides_on_the_bundled_universe():
     assert (agent.settings.layers, agent.settings.hidden, agent.lookback) == (2, 64, 61)
     target = agent.act(market, np.eye(5)[-1])
     assert target.sum() == pytest.approx(1.0) and target.min() >= 0.0
+
+
+def test_historical_mean_by_hand():
+    market = market_of(noise(100), cash=0.05)
+    model = HistoricalMean().fit(market[:60], None)
+    forecast = model.predict(market)
+    np.testing.assert_allclose(forecast[:3], market.returns[1:60, :3].mean(axis=0), rtol=1e-12)
+    assert forecast[3] == market.risk_free[-1] > 0.0
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+@pytest.mark.parametrize("forecaster", sorted(FORECASTERS))
+def test_any_forecaster_with_any_rule(forecaster, rule, tmp_path):
+    market = market_of(noise(120))
+    spec = "lstm(lookback=10, hidden=4, epochs=1)" if forecaster == "lstm" else forecaster
+    agent = ForecastAgent(forecaster=spec, rule=rule, volatility=0.05, volatility_window=30)
+    agent.fit(market[:80], market[80:100], seed=3)
+    target = agent.act(market, np.eye(4)[-1])
+    assert target.min() >= 0.0 and target.sum() == pytest.approx(1.0)
+    agent.save(tmp_path)
+    again = ForecastAgent.load(tmp_path)
+    np.testing.assert_array_equal(again.act(market, np.eye(4)[-1]), target)

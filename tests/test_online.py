@@ -11,9 +11,8 @@ import scipy.integrate
 import scipy.optimize
 
 from agents import AGENTS
+from agents.hindsight import BestConstantMix, BestSingleAsset
 from agents.online import (
-    BestConstantMix,
-    BestSingleAsset,
     ExponentiatedGradient,
     MovingAverageReversion,
     NewtonStep,

@@ -198,6 +198,16 @@ def test_expanding_window_uses_every_return(market):
     np.testing.assert_allclose(agent.act(market, FULL), expected, atol=1e-6)
 
 
+def test_expanding_window_starts_where_every_asset_is_listed(market):
+    prices = np.array(market.prices)
+    prices[:90, 2] = np.nan
+    late = Market.from_prices(pd.DataFrame(prices, market.dates, market.assets), cash_rate=None)
+    settings: dict[str, Any] = {"window": 100, "expanding": True, "solver": "direct"}
+    found = MeanVariance(**settings).act(late, FULL)
+    expected = MeanVariance(**settings).act(market[90:], FULL)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 def test_minimum_variance(market):
     covariance = covariance_of(window_of(market))
     expected = quadratic_oracle(covariance, np.zeros(6), np.zeros((0, 6)), np.zeros(0))

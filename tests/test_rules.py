@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from agents.rules import RULES, Proportional, build, limit_volatility
+from agents.rules import RULES, Proportional, SoftmaxRule, TopK, build, limit_volatility
 from market import Market, SettingError
 
 
@@ -38,6 +38,26 @@ def test_proportional_is_all_cash_when_nothing_is_positive(market):
 def test_proportional_without_cash_and_without_a_positive_forecast_is_equal():
     market = market_of(np.full((5, 2), 0.01), cash=None)
     np.testing.assert_allclose(Proportional()(np.array([-1.0, -2.0]), market, CASH), 0.5)
+
+
+def test_top_k_by_hand(market):
+    forecast = np.array([-0.001, -0.003, -0.002, 0.5])
+    np.testing.assert_allclose(TopK(k=2)(forecast, market, CASH), [0.5, 0, 0.5, 0])
+    np.testing.assert_allclose(TopK(k=9)(forecast, market, CASH), [1 / 3, 1 / 3, 1 / 3, 0])
+    np.testing.assert_array_equal(TopK(positive=True)(forecast, market, CASH), CASH)
+    some = np.array([0.001, -0.003, -0.002, 0.5])
+    np.testing.assert_array_equal(TopK(positive=True)(some, market, CASH), [1, 0, 0, 0])
+
+
+def test_softmax_by_hand(market):
+    forecast = np.array([0.0, 0.002, 0.0, 0.002])
+    powers = np.array([1.0, np.e, 1.0, np.e])
+    rule = SoftmaxRule(temperature=0.002, include_cash=True)
+    np.testing.assert_allclose(rule(forecast, market, CASH), powers / powers.sum())
+    powers[-1] = 0.0
+    rule = SoftmaxRule(temperature=0.002)
+    np.testing.assert_allclose(rule(forecast, market, CASH), powers / powers.sum())
+    assert SoftmaxRule(temperature=1e-9)(forecast, market, CASH)[1] == 1.0
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
@@ -72,7 +92,9 @@ def test_volatility_limit_needs_cash():
 
 def test_build_names_what_is_wrong():
     assert build("proportional", RULES, "rule") == Proportional()
-    with pytest.raises(SettingError, match="unknown rule 'top'"):
-        build("top", RULES, "rule")
-    with pytest.raises(SettingError, match="unexpected keyword argument 'k'"):
-        build("proportional(k=1)", RULES, "rule")
+    with pytest.raises(SettingError, match="unknown rule 'topk'; did you mean 'top_k'"):
+        build("topk", RULES, "rule")
+    with pytest.raises(SettingError, match="unknown setting of top_k 'n'; valid: k, positive"):
+        build("top_k(n=1)", RULES, "rule")
+    with pytest.raises(SettingError, match=r"top_k: k must be in \[1, inf\), got 0"):
+        build("top_k(k=0)", RULES, "rule")
