@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from stable_baselines3 import DQN
 
 from agents.sb3 import SB3Agent, SB3Settings
+from agents.settings import require
 from envs.actions import ActionMap, Lattice
 
 
@@ -23,9 +24,13 @@ class DQNSettings(SB3Settings):
     train_every: int = 4  # steps of all environments between updates
     updates: int = 2  # gradient steps at each
     learning_starts: int = 2_000
-    target_update_interval: int = 2_000
+    target_update_interval: int = 1_000
     exploration_fraction: float = 0.3
     exploration_final_eps: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, lattice="[1, inf)")
 
 
 class DQNAgent(SB3Agent):

@@ -21,6 +21,7 @@ from gymnasium import spaces
 from safetensors.torch import load_file, save_file
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -120,7 +121,10 @@ class SB3Agent(Agent):
         self._show(market)
         watch = _Watch(self, valid, task, monitor)
         model.set_logger(Logger(folder=None, output_formats=[_Relay(monitor)]))
-        model.learn(settings.steps, callback=watch, log_interval=watch.log_interval)
+        # counted in updates on policy, in episodes off policy: about 50 points of a curve
+        episodes = settings.steps // settings.episode_length
+        every = 1 if isinstance(model, OnPolicyAlgorithm) else max(1, episodes // 50)
+        model.learn(settings.steps, callback=watch, log_interval=every)
         if watch.best_state is not None:
             self._policy.load_state_dict(watch.best_state)
         self._policy.set_training_mode(False)
@@ -354,7 +358,6 @@ class _Watch(BaseCallback):
         self.best_state: dict[str, torch.Tensor] | None = None
         self.best_score = -np.inf
         self.interval = max(1, agent.settings.steps // agent.settings.evaluations)
-        self.log_interval = max(1, self.interval // agent.settings.num_envs // 4)
         self._due = 0
 
     def _on_step(self) -> bool:

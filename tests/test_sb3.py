@@ -1,0 +1,165 @@
+"""DQN, PPO and SAC: they learn, repeat themselves to the bit, and come back from disk the same."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents import AGENTS
+from agents.base import Monitor, Task
+from agents.rollout import roll
+from agents.sb3 import CompactVecEnv
+from envs import PortfolioVectorEnv
+from envs.costs import ProportionalCost
+from market import Market, SettingError
+from market.features.scaling import Scaler
+
+SMALL = {"num_envs": 8, "episode_length": 40, "lookback": 3, "hidden": 32, "embedding": 4}
+LEARNERS = {
+    "ppo": {"steps": 16_000, "n_steps": 32, "batch_size": 128, "learning_rate": 3e-3, "gamma": 0.5},
+    "sac": {"steps": 6_000, "learning_starts": 200, "learning_rate": 3e-3, "gamma": 0.5},
+    "dqn": {"steps": 8_000, "learning_starts": 200, "learning_rate": 3e-3, "gamma": 0.5},
+}
+
+
+def revealing_market(periods=400, seed=0) -> Market:
+    """Two assets; the feature says which of them rises by 1 % tomorrow while the other falls."""
+    rng = np.random.default_rng(seed)
+    winner = rng.integers(0, 2, periods)
+    moves = np.where(winner[:, None] == np.arange(2), 0.01, -0.01)
+    dates = pd.bdate_range("2010-01-01", periods=periods)
+    prices = pd.DataFrame(100 * np.cumprod(1 + moves, 0), dates, ["A", "B"])
+    signal = np.zeros((periods, 3, 1), np.float32)
+    signal[:-1, :2, 0] = moves[1:]
+    return Market.from_prices(prices, features=signal, feature_names=("tomorrow",))
+
+
+class Curves(Monitor):
+    def __init__(self):
+        self.rows, self.fractions = [], []
+
+    def record(self, step, values):
+        self.rows.append((step, dict(values)))
+
+    def progress(self, done):
+        self.fractions.append(done)
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_learns_what_the_feature_tells(name):
+    market, fresh = revealing_market(), revealing_market(seed=1)
+    agent = AGENTS[name](**SMALL, **LEARNERS[name])
+    agent.fit(market, fresh, task=Task(cost=None), seed=0)
+    path = roll(agent, fresh, Task(cost=None))
+    assert np.log1p(path.returns).mean() > 0.8 * np.log1p(0.01)
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_same_seed_same_weights_and_the_same_after_loading(name, tmp_path):
+    market = revealing_market(120)
+    settings = SMALL | LEARNERS[name] | {"steps": 600, "evaluations": 2}
+    runs = []
+    for seed in (7, 7, 8):
+        torch.manual_seed(len(runs))  # what ran before must not matter
+        curves = Curves()
+        agent = AGENTS[name](**settings).fit(market, market[-60:], seed=seed, monitor=curves)
+        runs.append((roll(agent, market, Task()).targets, curves))
+    np.testing.assert_array_equal(runs[0][0], runs[1][0])
+    assert repr(runs[0][1].rows) == repr(runs[1][1].rows)
+    assert (runs[0][0] != runs[2][0]).any()
+    agent.save(tmp_path)
+    loaded = AGENTS[name].load(tmp_path)
+    np.testing.assert_array_equal(roll(loaded, market, Task()).targets, runs[2][0])
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
+
+
+def test_curves_and_progress_are_reported():
+    curves = Curves()
+    settings = SMALL | LEARNERS["ppo"] | {"steps": 2048, "evaluations": 4}
+    AGENTS["ppo"](**settings).fit(revealing_market(), revealing_market(seed=2), monitor=curves)
+    names = set().union(*(values for _, values in curves.rows))
+    evaluation = {"sharpe", "return", "drawdown", "turnover", "cost", "weight/A", "weight/cash"}
+    assert {f"eval/{name}" for name in evaluation} <= names
+    assert {"train/value_loss", "rollout/ep_rew_mean"} <= names
+    steps = [step for step, values in curves.rows if "eval/sharpe" in values]
+    assert len(steps) >= 4 and steps == sorted(steps)
+    assert curves.fractions[-1] == 1.0 and curves.fractions == sorted(curves.fractions)
+
+
+def test_the_state_that_did_best_on_validation_is_kept():
+    """Validation where the signal is turned round: the untrained state is the best there is."""
+    train = revealing_market()
+    turned = revealing_market(seed=3)
+    valid = Market.from_prices(
+        pd.DataFrame(turned.prices[:, :2], turned.dates, ["A", "B"]),
+        features=-turned.features,
+        feature_names=("tomorrow",),
+    )
+    task, curves = Task(cost=None), Curves()
+    agent = AGENTS["ppo"](**SMALL, **LEARNERS["ppo"])
+    agent.fit(train, valid, task=task, seed=0, monitor=curves)
+    scores = [values["eval/sharpe"] for _, values in curves.rows if "eval/sharpe" in values]
+    assert max(scores) > scores[-1] + 1
+    path = roll(agent, valid, task)
+    excess = path.returns - path.risk_free
+    assert excess.mean() / excess.std(ddof=1) * np.sqrt(252) == pytest.approx(max(scores), rel=1e-5)
+
+
+def test_the_scaler_sees_the_training_rows_alone():
+    market = revealing_market(300)
+    train, valid = market.split(market.dates[199])
+    agent = AGENTS["ppo"](**SMALL, **(LEARNERS["ppo"] | {"steps": 256})).fit(train, valid)
+    assert agent._scaler == Scaler.fit(market[:200])
+
+
+def test_agents_decide_from_the_past_alone():
+    market = revealing_market(120)
+    agent = AGENTS["ppo"](**SMALL, **(LEARNERS["ppo"] | {"steps": 256})).fit(market)
+    weights = np.array([0.2, 0.3, 0.5])
+    for t in (10, 50, 90):
+        whole = agent.act(market.upto(t), weights)
+        np.testing.assert_array_equal(agent.act(market[t - 2 : t + 1], weights), whole)
+
+
+def test_the_adapter_keeps_stable_baselines_contract():
+    games = PortfolioVectorEnv(
+        revealing_market(60),
+        4,
+        lookback=3,
+        cost=ProportionalCost(0.01),
+        actions="softmax",
+        episode_length=5,
+        random_start=True,
+        compact=True,
+        autoreset_mode="SameStep",
+    )
+    env = CompactVecEnv(games, seed=3, reward_scale=10.0)
+    assert isinstance(env, VecEnv)
+    first = env.reset()
+    total = np.zeros(4)
+    for k in range(5):
+        env.step_async(np.ones((4, 3)))
+        observation, reward, ended, infos = env.step_wait()
+        assert reward.dtype == np.float32 and ended.all() == (k == 4)
+        total += reward / 10
+    for i, info in enumerate(infos):
+        assert info["TimeLimit.truncated"] is True
+        assert info["terminal_observation"]["time"][0] == first["time"][i, 0] + 5
+        assert info["episode"]["l"] == 5
+        assert info["episode"]["r"] == pytest.approx(total[i], rel=1e-5)
+        assert observation["time"][i, 0] >= 2
+
+
+def test_bad_settings_are_named():
+    for name, settings, words in [
+        ("ppo", {"gamma": 1.5}, "gamma.*1.5"),
+        ("sac", {"num_envs": 0}, "num_envs.*0"),
+        ("dqn", {"lattice": 0}, "lattice"),
+        ("ppo", {"learning_rat": 1.0}, "learning_rate"),
+        ("ppo", {"select_by": "luck"}, "select_by"),
+    ]:
+        with pytest.raises(SettingError, match=words):
+            AGENTS[name](**settings)
+    with pytest.raises(SettingError, match="fitted"):
+        AGENTS["ppo"]().act(revealing_market(100), np.ones(3) / 3)
