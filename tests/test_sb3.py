@@ -1,5 +1,7 @@
 """DQN, PPO and SAC: they learn, repeat themselves to the bit, and come back from disk the same."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,8 +17,14 @@ from envs.costs import ProportionalCost
 from market import Market, SettingError
 from market.features.scaling import Scaler
 
-SMALL = {"num_envs": 8, "episode_length": 40, "lookback": 3, "hidden": 32, "embedding": 4}
-LEARNERS = {
+SMALL: dict[str, Any] = {
+    "num_envs": 8,
+    "episode_length": 40,
+    "lookback": 3,
+    "hidden": 32,
+    "embedding": 4,
+}
+LEARNERS: dict[str, dict[str, Any]] = {
     "ppo": {"steps": 16_000, "n_steps": 32, "batch_size": 128, "learning_rate": 3e-3, "gamma": 0.5},
     "sac": {"steps": 6_000, "learning_starts": 200, "learning_rate": 3e-3, "gamma": 0.5},
     "dqn": {"steps": 8_000, "learning_starts": 200, "learning_rate": 3e-3, "gamma": 0.5},
@@ -59,7 +67,7 @@ def test_learns_what_the_feature_tells(name):
 def test_same_seed_same_weights_and_the_same_after_loading(name, tmp_path):
     market = revealing_market(120)
     settings = SMALL | LEARNERS[name] | {"steps": 600, "evaluations": 2}
-    runs = []
+    runs: list[tuple[np.ndarray, Curves]] = []
     for seed in (7, 7, 8):
         torch.manual_seed(len(runs))  # what ran before must not matter
         curves = Curves()
@@ -152,13 +160,14 @@ def test_the_adapter_keeps_stable_baselines_contract():
 
 
 def test_bad_settings_are_named():
-    for name, settings, words in [
+    cases: list[tuple[str, dict[str, Any], str]] = [
         ("ppo", {"gamma": 1.5}, "gamma.*1.5"),
         ("sac", {"num_envs": 0}, "num_envs.*0"),
         ("dqn", {"lattice": 0}, "lattice"),
         ("ppo", {"learning_rat": 1.0}, "learning_rate"),
         ("ppo", {"select_by": "luck"}, "select_by"),
-    ]:
+    ]
+    for name, settings, words in cases:
         with pytest.raises(SettingError, match=words):
             AGENTS[name](**settings)
     with pytest.raises(SettingError, match="fitted"):
