@@ -7,7 +7,7 @@ history they were made from, and the weights held. Assets that cannot be held ge
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -108,7 +108,7 @@ def build(spec: str, registry: dict[str, Any], kind: str) -> Any:
     if positional:
         raise SettingError(f"{kind} {spec!r}: write settings by name, as {name}(key=value)")
     made: Any = registry[name]
-    return build_settings(made, settings, name) if is_dataclass(made) else made(**settings)
+    return build_settings(made, settings, name) if issubclass(made, Rule) else made(**settings)
 
 
 def limit_volatility(
