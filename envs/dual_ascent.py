@@ -11,7 +11,7 @@ Source: Lawson & Hanson, Solving Least Squares Problems (1974), ch. 23 (the acti
 Nonlinear Programming (1999), sec. 6.1 (the dual of a separable problem).
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,36 +22,34 @@ Flags = NDArray[np.bool_]
 TOLERANCE = 1e-13
 ROUNDING = 0.01  # of the tolerance: a smaller slope is noise and no direction to go
 NEAR = 100.0  # of the tolerance: here only rounding bends the dual, and a line search would stall
-MAX_STEPS = 2000
+MAX_STEPS = 1000
 RIDGE = 1e-9  # makes flat directions long steps, which the line search then cuts
 
 
-@dataclass(frozen=True)
-class BoxProblem:
-    """A batch of B nearest-point problems in M variables with K linear limits.
+class BoxProblem(NamedTuple):
+    """B problems of M variables under K linear limits."""
 
-    Attributes:
-        matrix: C, shape (K, M); a row with lower == upper is an equation.
-        lower, upper: Limits on C z, shape (B, K); may be infinite.
-        point: a, shape (B, M).
-        width: Upper bounds of z, shape (B, M).
-    """
+    matrix: Array  # C, (K, M)
+    lower: Array  # (B, K); may be infinite
+    upper: Array  # (B, K)
+    point: Array  # a, (B, M)
+    width: Array  # (B, M), >= 0
 
-    matrix: Array
+
+class _Rows(NamedTuple):
+    """The rows not solved yet."""
+
+    place: NDArray[np.int64]  # in the batch, (B,)
     lower: Array
     upper: Array
     point: Array
     width: Array
+    fixed: Flags  # lower == upper, (B, K)
+    accuracy: Array  # miss of a limit that counts as rounding, (B, 1)
+    multipliers: Array  # (B, K)
 
-    @property
-    def accuracy(self) -> Array:
-        """Miss of a limit that counts as rounding, (B, 1)."""
-        return TOLERANCE * np.maximum(1.0, np.abs(self.point).max(axis=-1, keepdims=True))
-
-    def rows(self, keep: Flags) -> "BoxProblem":
-        """The problems of the rows in `keep`, shape (B,)."""
-        parts = (self.lower, self.upper, self.point, self.width)
-        return BoxProblem(self.matrix, *(part[keep] for part in parts))
+    def keep(self, rows: Flags) -> "_Rows":
+        return _Rows(*(part[rows] for part in self))  # type: ignore[arg-type]  # one for each field
 
 
 def nearest(problem: BoxProblem, multipliers: Array) -> tuple[Array, Flags]:
@@ -64,28 +62,29 @@ def nearest(problem: BoxProblem, multipliers: Array) -> tuple[Array, Flags]:
     Returns:
         z of shape (B, M), and which rows were solved, shape (B,); a row without any feasible z is
         not solved.
+
     """
-    solution = np.empty_like(problem.point)
-    solved = np.ones(len(solution), bool)
-    live = np.arange(len(multipliers))
+    matrix, lower, upper, point, width = problem
+    scale = np.maximum(np.abs(point).max(axis=-1, keepdims=True), 1.0)
+    place = np.arange(len(point))
+    fixed, accuracy = lower == upper, TOLERANCE * scale
+    rows = _Rows(place, lower, upper, point, width, fixed, accuracy, multipliers)
+    solution, solved = np.empty_like(point), np.zeros(len(point), bool)
     for _ in range(MAX_STEPS):
-        slack = problem.point - _combine(multipliers, problem.matrix)  # (B, M)
-        z = np.clip(slack, 0.0, problem.width)
-        gradient = _gradient(problem, multipliers, z)
-        work = _working_set(problem, multipliers, gradient)
-        solution[live] = z
-        keep: Flags = np.asarray(work.any(axis=-1))
-        if not keep.all():
-            live, problem = live[keep], problem.rows(keep)
-            multipliers, gradient, work = multipliers[keep], gradient[keep], work[keep]
-            slack = slack[keep]
-        if not live.size:
+        slack = rows.point - _combine(rows.multipliers, matrix)  # (B, M)
+        z = np.minimum(np.maximum(slack, 0.0), rows.width)
+        gradient = _gradient(rows, np.add.reduce(z[:, None, :] * matrix, axis=-1))
+        work = _working_set(rows, gradient)
+        left = np.asarray(work.any(axis=-1))
+        if not left.all():
+            done = rows.place[~left]
+            solution[done], solved[done] = z[~left], True
+            rows, slack, gradient, work = rows.keep(left), slack[left], gradient[left], work[left]
+        if not len(rows.place):
             break
-        step = _newton(problem, slack, gradient, work)
-        multipliers, bounded = _line_search(problem, multipliers, slack, gradient, step)
-        solved[live[~bounded]] = False
-        live, problem, multipliers = live[bounded], problem.rows(bounded), multipliers[bounded]
-    solved[live] = False
+        step = _newton(rows, matrix, slack, gradient, work)
+        length = _length(rows, _combine(step, matrix), slack, gradient, step)
+        rows = _moved(rows, step, length)
     return solution, solved
 
 
@@ -94,77 +93,72 @@ def _combine(multipliers: Array, matrix: Array) -> Array:
     return np.add.reduce(multipliers[:, :, None] * matrix, axis=1)
 
 
-def _gradient(problem: BoxProblem, multipliers: Array, z: Array) -> Array:
+def _gradient(rows: _Rows, reached: Array) -> Array:
     """Slope of the dual: by how much C z leaves the limit its multiplier pushes to; (B, K)."""
-    reached = np.add.reduce(z[:, None, :] * problem.matrix, axis=-1)
-    above, below = reached - problem.upper, reached - problem.lower
-    idle = np.maximum(above, 0.0) + np.minimum(below, 0.0)
-    gradient = np.where(multipliers > 0, above, np.where(multipliers < 0, below, idle))
-    return np.where(problem.lower == problem.upper, above, gradient)
+    limit = np.minimum(np.maximum(reached, rows.lower), rows.upper)
+    limit = np.where(rows.multipliers < 0.0, rows.lower, limit)
+    limit = np.where((rows.multipliers > 0.0) | rows.fixed, rows.upper, limit)
+    return reached - limit
 
 
-def _working_set(problem: BoxProblem, multipliers: Array, gradient: Array) -> Flags:
+def _working_set(rows: _Rows, gradient: Array) -> Flags:
     """Limits that move now: the active ones, or else these and the most violated idle one."""
     size = np.abs(gradient)
-    active = (multipliers != 0) | (problem.lower == problem.upper)
-    unsettled = (active & (size > problem.accuracy)).any(axis=-1)
+    unsettled = size > rows.accuracy
+    active = (rows.multipliers != 0.0) | rows.fixed
+    ready = ~(unsettled & active).any(axis=-1, keepdims=True)
     idle = np.where(active, 0.0, size)
-    worst = idle.argmax(axis=-1)
-    entering = ~unsettled & (idle > problem.accuracy).any(axis=-1)
-    work = active & (unsettled | entering)[:, None]
-    work[entering, worst[entering]] = True
-    return work
+    worst = idle.argmax(axis=-1)[:, None] == np.arange(size.shape[1])
+    entering = unsettled & ready & worst & ~active
+    return (active & (~ready | entering.any(axis=-1, keepdims=True))) | entering
 
 
-def _newton(problem: BoxProblem, slack: Array, gradient: Array, work: Flags) -> Array:
+def _newton(rows: _Rows, matrix: Array, slack: Array, gradient: Array, work: Flags) -> Array:
     """Newton direction of the dual within the working set; (B, K)."""
-    free = ((slack > 0) & (slack < problem.width)).astype(float)
-    scaled = free[:, None, :] * problem.matrix  # (B, K, M)
-    curvature = scaled @ problem.matrix.T  # whole numbers: exact in any order of summation
-    curvature = np.where(work[:, :, None] & work[:, None, :], curvature, 0.0)
-    diagonal = np.where(work, RIDGE, 1.0)
-    curvature += diagonal[:, :, None] * np.eye(len(problem.matrix))
-    known = work & (np.abs(gradient) > ROUNDING * problem.accuracy)
-    step: Array = np.linalg.solve(curvature, np.where(known, gradient, 0.0)[..., None])[..., 0]
-    return step
+    free = ((slack > 0.0) & (slack < rows.width)).astype(float)
+    scaled = free[:, None, :] * matrix  # (B, K, M)
+    curvature = scaled @ matrix.T  # whole numbers: exact in any order of summation
+    curvature *= work[:, :, None] & work[:, None, :]
+    diagonal = np.einsum("bkk->bk", curvature)
+    diagonal += np.where(work, RIDGE, 1.0)
+    slope = gradient * (work & (np.abs(gradient) > ROUNDING * rows.accuracy))
+    return np.asarray(np.linalg.solve(curvature, slope[..., None])[..., 0], np.float64)
 
 
-def _line_search(
-    problem: BoxProblem, multipliers: Array, slack: Array, gradient: Array, step: Array
-) -> tuple[Array, Flags]:
-    """Maximise the dual along `step`, no further than the first multiplier to reach zero.
-
-    Returns the multipliers there and whether there is a maximum: a dual that rises for ever has no
-    feasible point behind it.
-    """
-    rate = _combine(step, problem.matrix)  # the slack falls by rate * length
-    divisor = np.where(rate == 0, 1.0, rate)
-    first, second = slack / divisor, (slack - problem.width) / divisor
-    # between its two knots an entry of z moves and adds rate^2 to the fall of the slope
+def _length(rows: _Rows, rate: Array, slack: Array, gradient: Array, step: Array) -> Array:
+    """How far to go along `step` to the highest dual; inf where it rises for ever, (B,)."""
+    divisor = np.where(rate == 0.0, 1.0, rate)  # the slack falls by rate * length
+    first, second = slack / divisor, (slack - rows.width) / divisor
+    # between its two knots an entry of z moves, and the slope falls by rate^2 more than without
     knots = np.concatenate([np.minimum(first, second), np.maximum(first, second)], axis=-1)
     bend = rate * rate
-    bends = np.concatenate([bend, -bend], axis=-1)
     start = np.add.reduce(gradient * step, axis=-1)
-    length = _crossing(np.maximum(knots, 0.0), bends, start)
-    bound = (problem.lower != problem.upper) & (multipliers * step < 0)
-    ends = np.where(bound, -multipliers / np.where(bound, step, 1.0), np.inf)
-    slope = np.where(step == 0, 0.0, np.abs(gradient)).max(axis=-1, keepdims=True)
-    length = np.where((slope <= NEAR * problem.accuracy)[:, 0], 1.0, length)
-    length = np.minimum(length, ends.min(axis=-1))
-    bounded = np.isfinite(length)
-    moved = multipliers + np.where(bounded, length, 0.0)[:, None] * step
-    return np.where(ends <= length[:, None], 0.0, moved), bounded
+    length = _crossing(np.maximum(knots, 0.0), np.concatenate([bend, -bend], axis=-1), start)
+    slope = np.where(step == 0.0, 0.0, np.abs(gradient))
+    near = (slope <= NEAR * rows.accuracy).all(axis=-1)
+    return np.where(near, 1.0, length)
 
 
 def _crossing(knots: Array, bends: Array, start: Array) -> Array:
     """Where a piecewise linear slope, `start` at 0 and then falling, is zero; inf if nowhere."""
-    order = np.argsort(knots, axis=-1)
-    knots = np.take_along_axis(knots, order, axis=-1)
-    falls = np.cumsum(np.take_along_axis(bends, order, axis=-1), axis=-1)[:, :-1]
-    drops = np.cumsum(falls * np.diff(knots, axis=-1), axis=-1)
+    place = np.arange(len(start))
+    order = np.argsort(knots, axis=-1) + knots.shape[-1] * place[:, None]
+    knots, falls = knots.ravel()[order], bends.ravel()[order].cumsum(axis=-1)[:, :-1]
+    drops = (falls * (knots[:, 1:] - knots[:, :-1])).cumsum(axis=-1)
     reached = drops >= start[:, None]
     piece = reached.argmax(axis=-1)
-    rows = np.arange(len(start))
-    fall = np.where(reached[rows, piece], falls[rows, piece], np.nan)
-    beyond = drops[rows, piece] - start
-    return np.nan_to_num(knots[rows, piece + 1] - beyond / fall, nan=np.inf)
+    found = reached[place, piece]
+    fall = np.where(found, falls[place, piece], 1.0)
+    crossing = knots[place, piece + 1] - (drops[place, piece] - start) / fall
+    return np.where(found, crossing, np.inf)
+
+
+def _moved(rows: _Rows, step: Array, length: Array) -> _Rows:
+    """The rows after the step, which no multiplier takes through zero; unbounded rows are out."""
+    falling = ~rows.fixed & (rows.multipliers * step < 0.0)
+    ends = np.where(falling, -rows.multipliers / np.where(falling, step, 1.0), np.inf)
+    length = np.minimum(length, ends.min(axis=-1))[:, None]
+    bounded = np.isfinite(length)
+    moved = rows.multipliers + np.where(bounded, length, 0.0) * step
+    rows = rows._replace(multipliers=np.where(ends <= length, 0.0, moved))
+    return rows if bounded.all() else rows.keep(bounded[:, 0])

@@ -71,17 +71,21 @@ class RollingMoments:
         """Moments for weights (B, N) at t, int or (B,)."""
         if self.covariances is None:
             return self._from_windows(weights, t)
-        covariances, means = self.covariances[t], self.means[t]
-        if covariances.ndim == 2:
-            covariances, means = covariances[None], means[None]
-        with_assets = np.add.reduce(covariances * weights[:, None, :], axis=-1)  # (B, N)
+        t = np.broadcast_to(t, weights.shape[:1])
+        with_assets = np.empty(weights.shape)  # covariance of the portfolio with each asset
+        for start in range(0, len(weights), CHUNK):
+            part = slice(start, start + CHUNK)
+            products = self.covariances[t[part]]  # (B, N, N)
+            products *= weights[part, None, :]
+            np.add.reduce(products, axis=-1, out=with_assets[part])
+        means = self.means[t]
         return Moments(
             np.add.reduce(means * weights, axis=-1),
             means[:, self.safe],
             np.add.reduce(with_assets * weights, axis=-1),
             with_assets[:, self.safe],
-            covariances[:, self.safe, self.safe],
-            np.atleast_1d(self.enough[t]),
+            self.covariances[t, self.safe, self.safe],
+            self.enough[t],
         )
 
     def _from_windows(self, weights: Array, t: Any) -> Moments:

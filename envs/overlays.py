@@ -96,7 +96,8 @@ class _Measured(BoundOverlay):
 
     def verdict(self, target: Array, situation: Situation, memory: Memory) -> Verdict:
         """The largest share that meets the limit."""
-        return Verdict(*self.limit.share(self.past(target, situation.t)), memory)
+        share, unmet = self.limit.share(self.past(target, situation.t))
+        return Verdict(share, unmet, memory)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from envs import group_newton
 from envs.general_projection import Bounds, Request, project_rows
-from envs.group_newton import INSIDE
+from envs.group_newton import solve_batch
+from envs.group_newton_row import solve_row
+from envs.group_split import INSIDE, Problem, Split
 
 __all__ = ["INSIDE", "Bounds", "Region", "project_simplex"]
 
@@ -83,7 +84,7 @@ class Region:
         return np.where(large[:, None], weights, first), found
 
     @cached_property
-    def _split(self) -> group_newton.Split | None:
+    def _split(self) -> Split | None:
         """The groups completed to a partition of the assets; None where they overlap."""
         if (self.members.sum(axis=0) > 1).any():
             return None
@@ -91,8 +92,7 @@ class Region:
         groups = [np.flatnonzero(row).tolist() for row in self.members]
         rest = np.flatnonzero(self.members[:, :n_risky].sum(axis=0) == 0).tolist()
         groups += [rest] if rest else []
-        risky = [True] * len(groups) + [False] * self.has_cash
-        return group_newton.Split(groups + [[n_risky]] * self.has_cash, risky)
+        return Split(groups + [[n_risky]] * self.has_cash, self.has_cash)
 
     def _nearest(self, request: Request) -> tuple[Array, Flags]:
         if self._split is None:
@@ -110,7 +110,7 @@ class Region:
         )
         return weights, solved
 
-    def _quick(self, split: group_newton.Split, request: Request) -> tuple[Array, Flags, Array]:
+    def _quick(self, split: Split, request: Request) -> tuple[Array, Flags, Array]:
         """By `group_newton`: weights, which rows are solved, and where the others stand."""
         point, held, bounds, limit = request
         if held is None:
@@ -121,10 +121,10 @@ class Region:
         loose = (*bounds.caps.shape[:-1], len(split.groups) - len(self.members))
         floors = np.concatenate([bounds.floors, np.full(loose, -np.inf)], axis=-1)
         caps = np.concatenate([bounds.caps, np.full(loose, np.inf)], axis=-1)
-        problem = group_newton.Problem(point, held, bounds.lower, bounds.upper, floors, caps, limit)
+        problem = Problem(point, held, bounds.lower, bounds.upper, floors, caps, limit)
         if len(point) > 1:
-            return group_newton.solve_batch(split, problem)
-        weights, solved, stand = group_newton.solve_row(split, problem.row(0))
+            return solve_batch(split, problem)
+        weights, solved, stand = solve_row(split, problem.row(0))
         return weights[None], np.array([solved]), np.array([stand])
 
     def _inside(self, request: Request) -> Flags:

@@ -110,8 +110,7 @@ class WeightLimits:
 
     def missed(self, measures: Array) -> Flags:
         """Which rows miss a limit, (B,)."""
-        missed: Flags = (measures > self._edges + TIGHT).any(axis=-1)
-        return missed
+        return np.asarray((measures > self._edges + TIGHT).any(axis=-1))
 
     def binding(self, measures: Array, moved: Flags) -> dict[str, Flags]:
         """For each limit, which of the rows that were moved stand at it, (B,)."""
