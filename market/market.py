@@ -53,6 +53,7 @@ class Market:
         risk_free: Simple rate earned from t-1 to t, known at t-1, (T,); zeros when not given.
         name: What errors and reports call this data.
         notes: Caveats about the data that a report must show.
+        optimum: The best policy, of a synthetic market whose best policy is known.
 
     Raises:
         DataError: If a rule above is broken; the message names the column, row and date.
@@ -76,6 +77,7 @@ class Market:
     risk_free: np.ndarray = None  # type: ignore[assignment]
     name: str = "market"
     notes: tuple[str, ...] = ()
+    optimum: Any = None
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  # frozen
