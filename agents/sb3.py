@@ -146,7 +146,7 @@ class SB3Agent(Agent):
         action = action.cpu().numpy()[0]
         if isinstance(self._policy.action_space, spaces.Box) and self._policy.squash_output:
             action = self._policy.unscale_action(action)
-        return self.actions().bind(history).target(action, weights)
+        return self.actions().bind(history).target(action, weights, history.n_periods - 1)
 
     def save(self, folder: Path) -> None:
         """Settings and shapes as JSON, the scaler as JSON, the network as safetensors."""

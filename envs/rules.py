@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from envs.actions import ActionMap, Discretisation, make_actions
+from envs.action_base import checked_target
+from envs.actions import OWN_MAPS, ActionMap, Discretisation, make_actions
 from envs.constraints import ConstraintSet
 from envs.costs import Cost, ProportionalCost
 from envs.rewards import Reward, make_reward
@@ -101,6 +102,7 @@ class Rules:
         self.cost = (cost if cost is not None else ProportionalCost(0.0)).bind(self.market)
         self.constraints = ConstraintSet.build(tuple(constraints), self.market)
         self.actions = make_actions(actions).bind(self.market)
+        self._own_actions = type(self.actions) in OWN_MAPS
         self.returns = self.market.returns
         self.relatives = 1.0 + self.returns
         self.risk_free = self.market.risk_free
@@ -202,7 +204,9 @@ class Rules:
         if self._overnight is not None:
             portfolio, growth = drift(portfolio, self._overnight[t + 1])
         held = portfolio.weights
-        target = self.actions.target(action, held)
+        target = self.actions.target(action, held, t - self.decision_lag)
+        if not self._own_actions:
+            target = checked_target(target, held, self.actions)
         limits, unmet = state.limits, _NONE
         binding: dict[str, np.ndarray] = {}
         if self.constraints:

@@ -248,7 +248,7 @@ def test_softmax_reaches_every_corner_and_survives_large_scores(make_market):
 def test_lattice_is_every_step_of_a_quarter():
     lattice = Lattice(4)
     assert lattice.size(5) == 70
-    rows = np.array([lattice.target(np.array(i), np.zeros(5)) for i in range(70)])
+    rows = np.array([lattice.target(np.array(i), np.zeros(5), 0) for i in range(70)])
     grid = [p for p in itertools.product(range(5), repeat=5) if sum(p) == 4]
     assert {tuple((row * 4).astype(int)) for row in rows} == set(grid)
     with pytest.raises(SettingError, match="portfolios"):
