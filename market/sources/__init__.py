@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from market.calendar import Frequency, resample
 from market.errors import DataError, SettingError
 from market.features import DEFAULT_FEATURES, build_features, warmup_rows
 from market.market import CASH, Date, Market
@@ -28,6 +29,7 @@ def load_market(
     *,
     assets: Sequence[str] | None = None,
     features: Sequence[str] | None = None,
+    frequency: Frequency = "daily",
     **options: Any,
 ) -> Market:
     """Load a bundled universe or any other source, with its features.
@@ -42,6 +44,7 @@ def load_market(
         assets: Which assets to keep, in this order (cash moves to the end); all when not given.
         features: Specifications such as ["return(5)", "rsi"]; see `market.features.FEATURES`. When
             not given: the default set for a bundled universe, the day's return for other sources.
+        frequency: "daily", "weekly" or "monthly"; features are computed on the longer periods.
         options: Of the source itself, for instance `path` of "files".
 
     Raises:
@@ -56,7 +59,7 @@ def load_market(
     own = inspect.signature(loader).parameters
     for option in options:
         if option not in own:
-            valid = [*own, "start", "end", "assets", "features"]
+            valid = [*own, "start", "end", "assets", "features", "frequency"]
             raise unknown_name(f"option of market '{name}'", option, valid)
     for option, entry in own.items():
         if entry.default is entry.empty and option not in options:
@@ -64,6 +67,7 @@ def load_market(
     market = loader(**options)
     if assets is not None:
         market = select_assets(market, assets)
+    market = resample(market, frequency)
     if features is None and name in UNIVERSES:
         features = DEFAULT_FEATURES
     if features is not None:

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from market.calendar import shared_rows
 from market.errors import DataError, SettingError
 from market.market import CASH, Market
 from market.names import unknown_name
@@ -32,6 +33,7 @@ def files(
     allow_jumps: bool = False,
     date_format: str | None = None,
     timezone: str | None = None,
+    calendar: str | None = None,
     sectors: Mapping[str, str] | str | Path | None = None,
     delimiter: str | None = None,
     decimal: str = ".",
@@ -46,6 +48,8 @@ def files(
         allow_jumps: Whether steps the size of a split are known to be true, and not worth a word.
         date_format: Such as %d/%m/%Y; needed where dates could be read in two ways.
         timezone: Such as America/New_York; needed where dates carry several zones.
+        calendar: Where some assets trade at weekends and others do not: "inner" (rows on which all
+            have a price), "outer" (all rows, prices carried) or an asset's name (its rows).
         sectors: Asset -> group, or a CSV file with the columns asset and sector.
         delimiter: Between fields of a CSV; found out from the header when not given.
         decimal: "." or ",".
@@ -59,6 +63,10 @@ def files(
     panels = read_panels(
         table, None if layout == "auto" else layout, date_format, timezone, decimal
     )
+    rows = shared_rows(
+        table.name, panels.dates, panels.assets, panels.fields["close"], calendar, max_gap
+    )
+    panels = panels.on_rows(rows)
     price = panels.fields["close"]
     prices, tradable, carried, suspended = repair.carry_gaps(price, max_gap)
     notes = [

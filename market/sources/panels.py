@@ -49,6 +49,16 @@ class Panels(NamedTuple):
     lines: np.ndarray  # (T, N)
     notes: list[str]
 
+    def on_rows(self, rows: np.ndarray) -> Panels:
+        """These rows only, bool (T,); the others are counted in a note."""
+        if rows.all():
+            return self
+        if rows.sum() < 2:
+            raise DataError(f"{rows.sum()} dates are left by the calendar chosen; needs at least 2")
+        fields = {field: panel[rows] for field, panel in self.fields.items()}
+        note = f"{(~rows).sum()} of {len(rows)} dates left out by the calendar chosen"
+        return Panels(self.dates[rows], self.assets, fields, self.lines[rows], [*self.notes, note])
+
 
 def read_panels(
     table: Table,
