@@ -9,15 +9,17 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.config import CompareConfig, DataConfig, ExperimentConfig
+from experiments.config import CompareConfig, DataConfig, ExperimentConfig, TaskConfig
 from experiments.options import Option, agent_options, options_of, show_help
 from experiments.settings import (
     agent_config,
     agent_name,
     build,
+    changed,
     read_tokens,
     refuse_foreign_code,
     resolve,
@@ -47,6 +49,7 @@ EXAMPLES = {
     "evaluate": """examples:
   allocgym evaluate results/compare/ppo/seed_000
   allocgym evaluate results/compare/ppo --start 2017-01-03 --data.end 2017-12-29
+  allocgym evaluate results/compare/ppo --task.cost 0.002 --task.decision_lag 1
   allocgym evaluate results/compare/ppo/seed_000 --data.options.path new.csv --output path.csv""",
     "report": """examples:
   allocgym report results/compare
@@ -119,7 +122,8 @@ def compare(argv: list[str]) -> int:
 def evaluate(argv: list[str]) -> int:
     """Back-test saved agents on other data or other days: allocgym evaluate RUN [--key value].
 
-    Without options the test days are played again. Nothing is written unless --output says where.
+    Without options the test days are played again under the run's own rules. Nothing is written
+    unless --output says where.
     """
     line = read_tokens(argv, flags=FLAGS)
     group = "Which days, and where to."
@@ -127,6 +131,7 @@ def evaluate(argv: list[str]) -> int:
         Option("start", str | None, None, "Date of the first decision.", group),
         Option("output", str | None, None, "File for the path, .parquet or .csv.", group),
         *options_of(DataConfig, "data.", "Data that differ from the run's own."),
+        *options_of(TaskConfig, "task.", "Costs, limits and rules that differ from the run's own."),
     ]
     if "help" in line.flags or not line.words:
         return _help("evaluate", options, evaluate)
@@ -137,6 +142,7 @@ def evaluate(argv: list[str]) -> int:
     from experiments.tables import print_paths
 
     changes = {k.removeprefix("data."): v for k, v in values.items() if k.startswith("data.")}
+    rules = {k.removeprefix("task."): v for k, v in values.items() if k.startswith("task.")}
     runs = find_runs(line.words)
     output = values.get("output")
     if output and len(runs) > 1:
@@ -144,6 +150,7 @@ def evaluate(argv: list[str]) -> int:
     made = []
     for run in runs:
         config = _run_config(run.path, "trust" in line.flags)
+        config = replace(config, task=changed(config.task, rules))
         made.append(play(run, config, changes, values.get("start")))
     print_paths(made)
     if output:

@@ -112,6 +112,17 @@ def build(kind: type, values: Mapping[str, Any]) -> Any:
     return built
 
 
+def changed(config: Any, values: Mapping[str, Any]) -> Any:
+    """A config dataclass with some values replaced, by dotted key."""
+    own: dict[str, Any] = {}
+    for key, value in values.items():
+        block, _, rest = key.partition(".")
+        own[block] = (
+            changed(own.get(block, getattr(config, block)), {rest: value}) if rest else value
+        )
+    return dataclasses.replace(config, **own)
+
+
 def settings_file(words: Sequence[str]) -> Document:
     """The one settings file among a command's words, or an empty one."""
     if len(words) > 1:
