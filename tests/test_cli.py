@@ -100,6 +100,20 @@ def test_evaluate_on_other_data_and_days(here, capsys):
     assert "unknown asset" in capsys.readouterr().err
 
 
+def test_evaluate_under_other_costs_and_rules(here, capsys):
+    """Free trading is worth more than the run's 0.1 %, and 0.5 % less."""
+    assert main([*TRAIN, "--workers", "1"]) == 0
+    finals = []
+    for cost in ("0", "0.001", "0.005"):
+        argv = ["evaluate", "results/train/Tiny/seed_000", "--trust", "--output", "path.csv"]
+        assert main([*argv, "--task.cost", cost, "--task.decision_lag", "1"]) == 0
+        finals.append(pd.read_csv("path.csv")["value"].iloc[-1])
+    assert finals[0] > finals[1] > finals[2]
+    capsys.readouterr()
+    argv = ["evaluate", "results/train/Tiny/seed_000", "--trust", "--task.cost", "2"]
+    assert main(argv) == 2 and "buy" in capsys.readouterr().err
+
+
 def test_compare_prints_the_table_and_writes_the_report(here, capsys):
     argv = ["compare", *PRICES, "--agents", f"equal_weight, buy_and_hold, {TINY}", "--workers", "1"]
     assert main(argv) == 0
