@@ -46,7 +46,7 @@ def volatility(market: Market, window: int = 20) -> np.ndarray:
 
     std(return[t-window+1 .. t], ddof=1)
     """
-    _at_least(2, "volatility", window)
+    at_least(2, "volatility", window)
     return _returns(market).rolling(window).std().to_numpy()
 
 
@@ -57,14 +57,7 @@ def relative_strength(market: Market, window: int = 14) -> np.ndarray:
 
     Source: Wilder, New Concepts in Technical Trading Systems (1978). Same number as TA-Lib `RSI`.
     """
-    change = _prices(market).diff()
-    up, down = (
-        wilder_mean(change.clip(lower=0.0), window),
-        wilder_mean(-change.clip(upper=0), window),
-    )
-    total = up + down
-    ratio = np.divide(up, total, out=np.full_like(total, 0.5), where=total > 0)
-    return np.where(np.isnan(total), np.nan, 100.0 * ratio)
+    return strength(_prices(market), window)
 
 
 def macd(market: Market, fast: int = 12, slow: int = 26) -> np.ndarray:
@@ -98,7 +91,7 @@ def bollinger(market: Market, window: int = 20) -> np.ndarray:
 
     Source: Bollinger, Bollinger on Bollinger Bands (2001).
     """
-    _at_least(2, "bollinger", window)
+    at_least(2, "bollinger", window)
     rolling = _prices(market).rolling(window)
     mean, width = rolling.mean().to_numpy(), 2.0 * rolling.std(ddof=0).to_numpy()
     flat = width <= _FLAT * mean
@@ -115,7 +108,7 @@ def average_true_range(market: Market, window: int = 14) -> np.ndarray:
     over the price.
     """
     before = _prices(market).shift(1).to_numpy()
-    span = np.maximum(_panel(market, "highs"), before) - np.minimum(_panel(market, "lows"), before)
+    span = np.maximum(panel(market, "highs"), before) - np.minimum(panel(market, "lows"), before)
     return wilder_mean(pd.DataFrame(span), window) / market.prices
 
 
@@ -126,7 +119,7 @@ def parkinson_volatility(market: Market, window: int = 20) -> np.ndarray:
 
     Source: Parkinson, Journal of Business 53 (1980).
     """
-    squared = np.log(_panel(market, "highs") / _panel(market, "lows")) ** 2
+    squared = np.log(panel(market, "highs") / panel(market, "lows")) ** 2
     mean = pd.DataFrame(squared).rolling(window).mean().clip(lower=0.0)
     return np.sqrt(mean / (4.0 * np.log(2.0))).to_numpy()
 
@@ -158,9 +151,21 @@ def volume_ratio(market: Market, window: int = 20) -> np.ndarray:
 
     volume[t] / mean(volume[t-window+1 .. t]) - 1
     """
-    volume = pd.DataFrame(_panel(market, "volume"))
+    volume = pd.DataFrame(panel(market, "volume"))
     mean = volume.rolling(window).mean()
     return (volume / mean.where(mean > 0.0) - 1.0).mask(mean <= 0.0, 0.0).to_numpy()
+
+
+def strength(prices: pd.DataFrame, window: int) -> np.ndarray:
+    """Relative strength index of each column, (T, columns)."""
+    change = prices.diff()
+    up, down = (
+        wilder_mean(change.clip(lower=0.0), window),
+        wilder_mean(-change.clip(upper=0), window),
+    )
+    total = up + down
+    ratio = np.divide(up, total, out=np.full_like(total, 0.5), where=total > 0)
+    return np.where(np.isnan(total), np.nan, 100.0 * ratio)
 
 
 def exponential_mean(values: pd.DataFrame, span: int) -> np.ndarray:
@@ -168,10 +173,15 @@ def exponential_mean(values: pd.DataFrame, span: int) -> np.ndarray:
 
     Rows in which that start still weighs more than 1e-6 are nan.
     """
+    smooth = values.ewm(alpha=2.0 / (span + 1.0), adjust=False).mean()
+    return smooth.where(exponential_settled(values, span)).to_numpy()
+
+
+def exponential_settled(values: pd.DataFrame, span: int) -> pd.DataFrame:
+    """Where the start of an exponential mean weighs no more than 1e-6."""
     weight = 2.0 / (span + 1.0)
-    smooth = values.ewm(alpha=weight, adjust=False).mean()
-    settled = 0 if span == 1 else int(np.ceil(np.log(_START_WEIGHT) / np.log1p(-weight)))
-    return smooth.where(values.notna().cumsum() > settled).to_numpy()
+    rows = 0 if span == 1 else int(np.ceil(np.log(_START_WEIGHT) / np.log1p(-weight)))
+    return values.notna().cumsum() > rows
 
 
 def wilder_mean(values: pd.DataFrame, window: int) -> np.ndarray:
@@ -180,24 +190,33 @@ def wilder_mean(values: pd.DataFrame, window: int) -> np.ndarray:
     The mean of the first `window` values seeds it; rows in which that seed still weighs more than
     1e-4 are nan, so that where the data begin cannot be seen in the result.
     """
-    _at_least(2, "Wilder mean", window)
-    seen = values.notna().cumsum()
-    seeded = values.where(seen > window, values.rolling(window).mean())
+    at_least(2, "Wilder mean", window)
+    seeded = values.where(values.notna().cumsum() > window, values.rolling(window).mean())
     smooth = seeded.ewm(alpha=1.0 / window, adjust=False).mean()
-    settled = int(np.ceil(np.log(_SEED_WEIGHT) / np.log1p(-1.0 / window)))
-    return smooth.where(seen >= window + settled).to_numpy()
+    return smooth.where(wilder_settled(values, window)).to_numpy()
+
+
+def wilder_settled(values: pd.DataFrame, window: int) -> pd.DataFrame:
+    """Where the seed of Wilder's smoothing weighs no more than 1e-4."""
+    rows = int(np.ceil(np.log(_SEED_WEIGHT) / np.log1p(-1.0 / window)))
+    return values.notna().cumsum() >= window + rows
 
 
 def _macd_line(prices: pd.DataFrame, fast: int, slow: int) -> np.ndarray:
-    if fast >= slow:
-        raise SettingError(f"feature 'macd': fast must be < slow, got {fast} >= {slow}")
+    check_spans(fast, slow)
     return exponential_mean(prices, fast) - exponential_mean(prices, slow)
 
 
-def _panel(market: Market, name: str) -> np.ndarray:
+def check_spans(fast: int, slow: int) -> None:
+    """Refuse a fast span that is not the shorter one."""
+    if fast >= slow:
+        raise SettingError(f"feature 'macd': fast must be < slow, got {fast} >= {slow}")
+
+
+def panel(market: Market, name: str) -> np.ndarray:
     """A panel that `Feature.needs` made sure of, (T, N)."""
-    panel: np.ndarray = getattr(market, name)
-    return panel
+    found: np.ndarray = getattr(market, name)
+    return found
 
 
 def _prices(market: Market) -> pd.DataFrame:
@@ -209,6 +228,7 @@ def _returns(market: Market) -> pd.DataFrame:
     return _prices(market).pct_change(fill_method=None)
 
 
-def _at_least(least: int, name: str, window: int) -> None:
+def at_least(least: int, name: str, window: int) -> None:
+    """Refuse a window that is too short."""
     if window < least:
         raise SettingError(f"feature '{name}': window must be >= {least}, got {window}")
