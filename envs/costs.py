@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from envs.simulator import Array, namespace, total
+from envs.simulator import Array, column, dot, namespace, total
 from market import Market, SettingError
 
 MAX_ITERATIONS = 100
@@ -242,7 +242,7 @@ class BoundCost(ABC):
         """The Newton step f / f' at mu."""
         asked = target - weights
         charge, slope = self.evaluate(mu[..., None] * target - weights, asked, value, rows)
-        return (mu - 1.0 + charge) / constant(1.0 + total(slope * target))
+        return (mu - 1.0 + charge) / constant(1.0 + dot(slope, target))
 
 
 class ProportionalRates(BoundCost):
@@ -257,10 +257,9 @@ class ProportionalRates(BoundCost):
 
     def evaluate(self, trades: Array, asked: Array, value: Array, rows: Any) -> tuple[Array, Array]:
         """C = sum_i buy_i * max(trade_i, 0) + sell_i * max(-trade_i, 0)."""
-        xp = namespace(trades)
-        buy, minus_sell = self._rates(trades)
+        xp, buy, minus_sell = self._rates(trades)
         slope = xp.where(trades > 0.0, buy, minus_sell)
-        return total(slope * trades), slope
+        return dot(slope, trades), slope
 
     def solve(
         self, weights: Array, target: Array, value: Array, liquidity: Any
@@ -271,26 +270,25 @@ class ProportionalRates(BoundCost):
         mu = (1 + k . weights) / (1 + k . target). Where mu < 1 makes a planned buy a sale, the
         sides are taken anew; a handful of rounds ends it, and the result is exact.
         """
-        xp = namespace(target)
-        buy, minus_sell = self._rates(target)
+        xp, buy, minus_sell = self._rates(target)
         is_buy = target > weights
         for _ in range(MAX_ITERATIONS):
             slope = xp.where(is_buy, buy, minus_sell)
-            mu = (1.0 + total(slope * weights)) / (1.0 + total(slope * target))
-            trades = mu[..., None] * target - weights
+            mu = (1.0 + dot(slope, weights)) / (1.0 + dot(slope, target))
+            trades = column(mu) * target - weights
             before, is_buy = is_buy, trades > 0.0
             if _equal(before, is_buy):
                 break
         return mu, trades
 
-    def _rates(self, other: Array) -> tuple[Array, Array]:
-        """The rates as arrays of the caller's library, device and precision."""
+    def _rates(self, other: Array) -> tuple[Any, Array, Array]:
+        """The caller's library, and the rates as its arrays, of one device and precision."""
         if type(other) is np.ndarray:
-            return self.buy, self._minus_sell
+            return np, self.buy, self._minus_sell
         key = (other.device, other.dtype)
         if key not in self._like:
             self._like[key] = like(self.buy, other), like(self._minus_sell, other)
-        return self._like[key]
+        return namespace(other), *self._like[key]
 
 
 class FeePerTrade(BoundCost):
@@ -328,7 +326,7 @@ class Impact(BoundCost):
         xp = namespace(trades)
         scale = like(rows[0], trades) * (value**0.5)[..., None]
         size = xp.abs(trades)
-        return total(scale * size**1.5), 1.5 * scale * size**0.5 * xp.sign(trades)
+        return dot(scale, size**1.5), 1.5 * scale * size**0.5 * xp.sign(trades)
 
     def reachable(self, weights: Array, target: Array, value: Array, rows: Any) -> Array:
         """Trades cut to `participation` of the day's volume; what they leave stays cash.

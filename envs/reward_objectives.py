@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from envs.reward_base import Memory, Reward, check_number
-from envs.simulator import Array, Transition, namespace
+from envs.simulator import Array, Transition, larger, namespace
 from market import Market, SettingError
 from market.names import unknown_name
 
@@ -217,4 +217,4 @@ class Violation(Reward):
 
 def _log_growth(transition: Transition) -> Array:
     xp = namespace(transition.target)
-    return xp.log1p(xp.maximum(transition.portfolio_return, LEAST_GROWTH - 1.0))
+    return xp.log1p(larger(transition.portfolio_return, LEAST_GROWTH - 1.0))

@@ -101,6 +101,7 @@ class Rules:
         self.reward: Reward = make_reward(reward).bind(self.market)
         self.cost = (cost if cost is not None else ProportionalCost(0.0)).bind(self.market)
         self.constraints = ConstraintSet.build(tuple(constraints), self.market)
+        self._constrained = bool(self.constraints)
         self.actions = make_actions(actions).bind(self.market)
         self._own_actions = type(self.actions) in OWN_MAPS
         self.returns = self.market.returns
@@ -187,8 +188,8 @@ class Rules:
     def initial(self, start: Any, weights: np.ndarray) -> GameState:
         """The state before the first decision at row `start`, with holdings `weights` (*B, N)."""
         shape = weights.shape[:-1]
-        portfolio = State(weights, np.ones(shape), np.ones(shape))
-        limits = self.constraints.initial(shape) if self.constraints else {}
+        portfolio = State(weights, np.ones(shape)[()], np.ones(shape)[()])
+        limits = self.constraints.initial(shape) if self._constrained else {}
         memory = self.reward.initial(shape)
         return GameState(start, start, self.end_row(start), portfolio, memory, limits)
 
@@ -209,7 +210,7 @@ class Rules:
             target = checked_target(target, held, self.actions)
         limits, unmet = state.limits, _NONE
         binding: dict[str, np.ndarray] = {}
-        if self.constraints:
+        if self._constrained:
             drawdown = 1.0 - portfolio.value / portfolio.peak
             target, limits, binding, unmet = self.constraints.apply(
                 target, held, t, state.limits, drawdown, portfolio.value
@@ -239,7 +240,8 @@ class Rules:
             )
         terminated = portfolio.value <= self.ruin
         terms, memory = self.reward.terms(transition, state.memory)
-        reward: Any = sum(terms.values())
+        first, *others = terms.values()
+        reward: Any = sum(others, start=first)
         following = GameState(t_next, state.start, state.end, portfolio, memory, limits)
         outcome = Outcome(transition, reward, terms, terminated, truncated, binding, unmet, closed)
         return following, outcome
