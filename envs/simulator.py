@@ -75,7 +75,7 @@ def namespace(array: Array) -> Any:
 
 
 # Of a row of 20 assets, numpy's own lookups take longer than its arithmetic. The functions below
-# take the shorter way for rows and scalars; their bits are those of the batch (tests/test_vector_env.py).
+# take the shorter way for rows and scalars; their bits are those of the batch, which tests check.
 
 
 def total(array: Array) -> Array:
