@@ -85,11 +85,11 @@ class ActiveReturn(Reward):
 
     def __call__(self, transition: Transition, memory: Memory) -> tuple[Array, Memory]:
         """Return over the benchmark's."""
-        if self.column is None:
-            raise SettingError(f"{self.name}: call bind(market) first, to find {self.benchmark!r}")
         if self.benchmark == EQUAL_WEIGHT:
-            risky = transition.returns[..., : self.column]
+            risky = transition.returns[..., : self.column]  # unbound, it knows of no cash
             benchmark = namespace(risky).mean(risky, axis=-1)
+        elif self.column is None:
+            raise SettingError(f"{self.name}: call bind(market) first, to find {self.benchmark!r}")
         else:
             benchmark = transition.returns[..., self.column]
         return transition.portfolio_return - benchmark, memory
