@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,20 @@ from market.market import CASH, Date, Market
 from market.names import unknown_name
 from market.sources.bundled import UNIVERSES
 from market.sources.files import files
+from market.sources.raw import RawData
+from market.sources.side_tables import SideTable, read_side_tables
+from market.sources.synthetic import synthetic
 
-SOURCES: dict[str, Callable[..., Market]] = {**UNIVERSES, "files": files}
+SOURCES: dict[str, Callable[..., Market | RawData]] = {
+    **UNIVERSES,
+    "files": files,
+    "synthetic": synthetic,
+}
+
+_COMMON = (
+    *("start", "end", "assets", "features", "frequency", "tables"),
+    *("feature_cache", "feature_engine"),
+)
 
 
 def load_market(
@@ -30,6 +43,9 @@ def load_market(
     assets: Sequence[str] | None = None,
     features: Sequence[str] | None = None,
     frequency: Frequency = "daily",
+    tables: Mapping[str, SideTable] | None = None,
+    feature_cache: str | Path | None = None,
+    feature_engine: str = "pandas",
     **options: Any,
 ) -> Market:
     """Load a bundled universe or any other source, with its features.
@@ -43,8 +59,11 @@ def load_market(
         end: Last date, included.
         assets: Which assets to keep, in this order (cash moves to the end); all when not given.
         features: Specifications such as ["return(5)", "rsi"]; see `market.features.FEATURES`. When
-            not given: the default set for a bundled universe, the day's return for other sources.
+            not given: the default set for a bundled universe, the source's own for others.
         frequency: "daily", "weekly" or "monthly"; features are computed on the longer periods.
+        tables: Tables that features may read, frames or files by name, beside the source's own.
+        feature_cache: Folder in which features are kept by content; see `build_features`.
+        feature_engine: "pandas", or "talib" for the same numbers sooner.
         options: Of the source itself, for instance `path` of "files".
 
     Raises:
@@ -55,24 +74,38 @@ def load_market(
     first, last = _stamp("start", start), _stamp("end", end)
     if name not in SOURCES:
         raise unknown_name("market", name, SOURCES)
-    loader = SOURCES[name]
-    own = inspect.signature(loader).parameters
-    for option in options:
-        if option not in own:
-            valid = [*own, "start", "end", "assets", "features", "frequency"]
-            raise unknown_name(f"option of market '{name}'", option, valid)
-    for option, entry in own.items():
-        if entry.default is entry.empty and option not in options:
-            raise SettingError(f"market '{name}' needs the option '{option}'")
-    market = loader(**options)
+    market, found = _raw(name, options)
+    given, notes = read_side_tables(tables)
+    if notes:
+        market = dataclasses.replace(market, notes=(*market.notes, *notes))
     if assets is not None:
         market = select_assets(market, assets)
     market = resample(market, frequency)
     if features is None and name in UNIVERSES:
         features = DEFAULT_FEATURES
     if features is not None:
-        market = with_features(market, features, first)
+        beside = {**found, **given}
+        market = with_features(
+            market, features, first, beside, cache=feature_cache, engine=feature_engine
+        )
     return market if first is last is None else market[first:last]
+
+
+def _raw(name: str, options: dict[str, Any]) -> RawData:
+    """What a source makes of its options."""
+    loader = SOURCES[name]
+    own = inspect.signature(loader).parameters
+    open_ended = any(entry.kind is entry.VAR_KEYWORD for entry in own.values())
+    for option in options:
+        if option not in own and not open_ended:
+            valid = [*own, *_COMMON]
+            raise unknown_name(f"option of market '{name}'", option, valid)
+    for option, entry in own.items():
+        needed = entry.default is entry.empty and entry.kind is not entry.VAR_KEYWORD
+        if needed and option not in options:
+            raise SettingError(f"market '{name}' needs the option '{option}'")
+    raw = loader(**options)
+    return raw if isinstance(raw, RawData) else RawData(raw)
 
 
 def select_assets(market: Market, assets: Sequence[str]) -> Market:
@@ -91,15 +124,29 @@ def select_assets(market: Market, assets: Sequence[str]) -> Market:
         for key in ("prices", "returns", "features", "tradable", "volume", "opens", "highs", "lows")
         if (panel := getattr(market, key)) is not None
     }
+    changes["optimum"] = market.optimum if kept == list(market.assets) else None
     changes["sectors"] = {asset: market.sectors[asset] for asset in kept if asset in market.sectors}
     return dataclasses.replace(market, assets=tuple(kept), **changes)
 
 
 def with_features(
-    market: Market, specs: Sequence[str], start: pd.Timestamp | None = None
+    market: Market,
+    specs: Sequence[str],
+    start: pd.Timestamp | None = None,
+    tables: Mapping[str, pd.DataFrame] | None = None,
+    **build: Any,
 ) -> Market:
-    """Replace the features of a raw market and drop the rows that warm them up."""
-    built = build_features(market, specs)
+    """Replace the features of a raw market and drop the rows that warm them up.
+
+    Args:
+        market: With the whole history.
+        specs: See `build_features`, as for `tables` and `build`.
+        start: Where the user means to start; refused where features are not ready by then.
+        tables: By name.
+        build: Cache and engine.
+
+    """
+    built = build_features(market, specs, tables, **build)
     rows, slowest = warmup_rows(built)
     if rows >= market.n_periods:
         raise DataError(
@@ -111,14 +158,12 @@ def with_features(
             f"{market.name}: start {start:%Y-%m-%d} falls in the {rows} rows that "
             f"warm up feature '{slowest}'; the earliest start is {market.dates[rows]:%Y-%m-%d}"
         )
-    ready = dataclasses.replace(
-        market,
-        features=np.nan_to_num(built.features, copy=False),
-        feature_names=built.names,
-        context=np.nan_to_num(built.context, copy=False),
-        context_names=built.context_names,
-    )
-    return ready[rows:]
+    changes: dict[str, Any] = {"feature_names": built.names, "context_names": built.context_names}
+    if np.isfinite(market.prices[rows:]).any(axis=0).all():  # no copy: features may be on disk
+        changes |= {"features": built.features[rows:], "context": built.context[rows:]}
+        return dataclasses.replace(market[rows:], **changes)
+    changes |= {"features": np.nan_to_num(built.features), "context": np.nan_to_num(built.context)}
+    return dataclasses.replace(market, **changes)[rows:]
 
 
 def _stamp(key: str, date: Date | None) -> pd.Timestamp | None:

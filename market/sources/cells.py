@@ -161,3 +161,10 @@ def _check_dates(table: Table, column: int, dates: pd.DatetimeIndex, kind: str) 
         text = table.columns[column][row]
         rule = f"{text!r} is in the year {years[row]}; is date_format, e.g. %Y%m%d, right?"
         raise table.error(column, row, rule)
+    tomorrow = pd.Timestamp.now().normalize() + pd.Timedelta(days=2)
+    bad = np.flatnonzero(dates >= tomorrow)
+    if bad.size:
+        row = int(bad[0])
+        text = table.columns[column][row]
+        rule = f"{text!r} is in the future; is date_format, e.g. %Y%m%d, right?"
+        raise table.error(column, row, rule)

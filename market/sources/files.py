@@ -1,27 +1,27 @@
 """A user's own prices: CSV or Parquet, wide, long, or one asset with open, high, low and close.
 
-What was taken for what, and every repair, is logged and kept in `Market.notes`.
+A path may be a folder with one file an asset. What was taken for what, and every repair, is logged
+and kept in `Market.notes`.
 """
 
 from __future__ import annotations
 
-import logging
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import pandas as pd
-
-from market.calendar import shared_rows
 from market.errors import DataError, SettingError
-from market.market import CASH, Market
+from market.market import Market
 from market.names import unknown_name
-from market.sources import repair
-from market.sources.panels import Layout, Panels, read_panels
+from market.sources.assemble import Assembly
+from market.sources.panels import Layout, Panels, combine, read_panels, sniff_layout
+from market.sources.raw import RawData
+from market.sources.side_tables import SideTable, read_side_tables
 from market.sources.tables import Table, read_table
 
-log = logging.getLogger(__name__)
+PRICE_FILES = (".csv", ".txt", ".tsv", ".parquet", ".pq")
+_SIDE_FILES = ("sectors", "fundamentals", "news")
 
 
 def files(
@@ -31,125 +31,126 @@ def files(
     cash_rate: float | None = 0.0,
     max_gap: int = 5,
     allow_jumps: bool = False,
+    calendar: str | None = None,
     date_format: str | None = None,
     timezone: str | None = None,
-    calendar: str | None = None,
     sectors: Mapping[str, str] | str | Path | None = None,
+    fundamentals: SideTable | None = None,
+    news: SideTable | None = None,
     delimiter: str | None = None,
     decimal: str = ".",
-) -> Market:
-    """Prices out of a CSV or Parquet file.
+    sha256: str | None = None,
+) -> RawData:
+    """Prices out of a CSV or Parquet file, or out of a folder with one file an asset.
+
+    In a folder each file is called like its asset; files called sectors, fundamentals and news are
+    taken for that. A file with its digest beside it (`sha256sum prices.csv > prices.csv.sha256`)
+    is refused when it changed.
 
     Args:
-        path: The file.
+        path: The file or folder.
         layout: "wide", "long" or "single"; found out from the header when "auto".
         cash_rate: What cash earns a year, as a fraction; None for no cash asset.
         max_gap: Rows a missing price is carried forward before the asset stops being tradable.
         allow_jumps: Whether steps the size of a split are known to be true, and not worth a word.
+        calendar: Where some assets trade on days on which others do not: "inner" (dates all have),
+            "outer" (all dates), or an asset's name (its dates).
         date_format: Such as %d/%m/%Y; needed where dates could be read in two ways.
         timezone: Such as America/New_York; needed where dates carry several zones.
-        calendar: Where some assets trade at weekends and others do not: "inner" (rows on which all
-            have a price), "outer" (all rows, prices carried) or an asset's name (its rows).
         sectors: Asset -> group, or a CSV file with the columns asset and sector.
+        fundamentals: A file or frame with asset, period_end, published and figures.
+        news: A file or frame with timestamp, asset and text, or a score.
         delimiter: Between fields of a CSV; found out from the header when not given.
         decimal: "." or ",".
+        sha256: Digest that the file must have.
 
     Raises:
         DataError: Naming file, column, row (line of the file) and date of what breaks a rule.
 
     """
-    _check_settings(layout, max_gap, delimiter, decimal)
-    table = read_table(path, delimiter)
-    panels = read_panels(
-        table, None if layout == "auto" else layout, date_format, timezone, decimal
+    _check_settings(layout, delimiter, decimal)
+    chosen = None if layout == "auto" else layout
+
+    def read(table: Table, form: Layout | None) -> Panels:
+        return read_panels(table, form, date_format, timezone, decimal)
+
+    sides: dict[str, SideTable | None] = {"fundamentals": fundamentals, "news": news}
+    folder = Path(path)
+    if folder.is_dir():
+        if sha256 is not None:
+            raise SettingError("sha256: is the digest of a file, and path is a folder")
+        prices, beside, note = _folder_files(folder)
+        tables = [read_table(file, delimiter) for file in prices]
+        panels = combine(folder.name, [read(table, _single(table, chosen)) for table in tables])
+        panels = panels._replace(notes=[note, *panels.notes], facts=panels.facts | {note})
+        sectors = beside.get("sectors") if sectors is None else sectors
+        sides = {key: beside.get(key) if given is None else given for key, given in sides.items()}
+        name = folder.name
+    else:
+        table = read_table(path, delimiter, sha256)
+        panels, name = read(table, chosen), table.name
+    assembly = Assembly(
+        cash_rate=cash_rate,
+        max_gap=max_gap,
+        allow_jumps=allow_jumps,
+        calendar=calendar,
+        sectors=sectors,
     )
-    rows = shared_rows(
-        table.name, panels.dates, panels.assets, panels.fields["close"], calendar, max_gap
-    )
-    panels = panels.on_rows(rows)
-    price = panels.fields["close"]
-    prices, tradable, carried, suspended = repair.carry_gaps(price, max_gap)
-    notes = [
-        *panels.notes,
-        *repair.gap_notes(panels.dates, panels.assets, tradable, carried, suspended),
-        *_doubts(table, panels, prices, allow_jumps),
+    market = assembly.market(name, panels)
+    given = {key: table for key, table in sides.items() if table is not None}
+    return _with_side_tables(market, given, date_format)
+
+
+def _with_side_tables(
+    market: Market, given: Mapping[str, SideTable], date_format: str | None
+) -> RawData:
+    frames, notes = read_side_tables(given, date_format)
+    for name, frame in frames.items():
+        if "asset" in frame.columns and not set(frame["asset"]) & set(market.assets):
+            raise DataError(
+                f"table '{name}': none of its assets ({', '.join(map(str, frame['asset'][:3]))}, "
+                f"..) is among those with prices ({', '.join(market.assets[:3])}, ..)"
+            )
+    return RawData(dataclasses.replace(market, notes=(*market.notes, *notes)), frames)
+
+
+def _folder_files(folder: Path) -> tuple[list[Path], dict[str, Path], str]:
+    """The price files of a folder, the side files by name, and a line about both."""
+    found = sorted(file for file in folder.iterdir() if file.is_file() and file.name[0] != ".")
+    tables = [file for file in found if file.suffix.lower() in PRICE_FILES]
+    beside = {file.stem.lower(): file for file in tables if file.stem.lower() in _SIDE_FILES}
+    prices = [file for file in tables if file not in beside.values()]
+    if not prices:
+        names = ", ".join(file.name for file in found[:5]) or "nothing"
+        raise DataError(
+            f"{folder}: holds no price file ({', '.join(PRICE_FILES)}), but {names}; "
+            "put one file an asset there"
+        )
+    others = [
+        file.name for file in found if file not in tables and file.suffix.lower() != ".sha256"
     ]
-    for note in notes[1:]:
-        log.warning("%s", note)
-    panels = panels._replace(notes=notes, fields={**panels.fields, "close": prices})
-    return _market(table.name, panels, tradable, cash_rate, _sectors(sectors))
+    note = f"{folder.name}: {len(prices)} files read as one asset each"
+    if beside:
+        note += f"; {', '.join(file.name for file in beside.values())} taken as side files"
+    return prices, beside, note + (f"; left alone: {', '.join(others)}" if others else "")
 
 
-def _check_settings(layout: str, max_gap: int, delimiter: str | None, decimal: str) -> None:
+def _single(table: Table, layout: Layout | None) -> Layout:
+    """The layout of a file in a folder: one asset, however few its columns."""
+    sniffed = sniff_layout(table)
+    names = [column.lower() for column in table.header]
+    if layout in (None, "single") and (sniffed == "single" or {"close", "price"} & set(names)):
+        return "single"
+    raise DataError(
+        f"{table.name}: looks like a {sniffed} table, but each file of a folder is one asset, with "
+        f"date and close or more; got the columns {table.header[:6]}"
+    )
+
+
+def _check_settings(layout: str, delimiter: str | None, decimal: str) -> None:
     if layout not in ("auto", "wide", "long", "single"):
         raise unknown_name("layout", layout, ("auto", "wide", "long", "single"))
-    if type(max_gap) is not int or max_gap < 0:
-        raise SettingError(f"max_gap: must be a whole number >= 0, got {max_gap!r}")
     if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1):
         raise SettingError(f"delimiter: must be one character, got {delimiter!r}")
     if decimal not in (".", ","):
         raise SettingError(f"decimal: must be '.' or ',', got {decimal!r}")
-
-
-def _sectors(sectors: Mapping[str, str] | str | Path | None) -> dict[str, str]:
-    """Asset -> group, read from a file where it is one."""
-    if sectors is None or isinstance(sectors, Mapping):
-        return dict(sectors or {})
-    table = read_table(sectors)
-    names = [column.lower() for column in table.header]
-    if "asset" not in names or "sector" not in names:
-        raise DataError(f"{table.name}: needs the columns asset and sector, got {table.header}")
-    pairs = (table.columns[names.index(name)] for name in ("asset", "sector"))
-    return dict(zip(*pairs, strict=True))
-
-
-def _market(
-    name: str,
-    panels: Panels,
-    tradable: np.ndarray,
-    cash_rate: float | None,
-    sectors: dict[str, str],
-) -> Market:
-    """Bring a cash column of the file to the end, add the cash asked for, and validate."""
-    order = sorted(range(len(panels.assets)), key=lambda i: panels.assets[i] == CASH)
-    if cash_rate is None and len(order) == 1:
-        raise DataError(f"{name}: 1 asset and no cash leaves nothing to allocate; set cash_rate")
-
-    def arranged(panel: np.ndarray, of_cash: float) -> np.ndarray:
-        panel = panel[:, order]
-        column = np.full(len(panel), of_cash)
-        return panel if cash_rate is None else np.column_stack([panel, column])
-
-    others = {key: panel for key, panel in panels.fields.items() if key != "close"}
-    assets = [panels.assets[i] for i in order]
-    return Market.from_prices(
-        pd.DataFrame(panels.fields["close"][:, order], panels.dates, assets),
-        cash_rate=cash_rate,
-        tradable=arranged(tradable, True),
-        sectors=sectors,
-        name=name,
-        notes=tuple(panels.notes),
-        **{key: arranged(panel, np.nan) for key, panel in others.items()},
-    )
-
-
-def _doubts(table: Table, panels: Panels, prices: np.ndarray, allow_jumps: bool) -> list[str]:
-    """Findings that are worth a look but may be true; a cut-off last line is not."""
-    notes = []
-    day = lambda row: f"{panels.dates[row]:%Y-%m-%d}"  # noqa: E731
-    for row, column, ratio in [] if allow_jumps else repair.jumps(prices):
-        line = panels.lines[row, column]
-        text = (
-            f"{table.name}: column '{panels.assets[column]}', row {line} ({day(row)}): price is "
-            f"{ratio:.4g} times the one before"
-        )
-        if not table.ended and line == table.lines[-1]:
-            raise DataError(f"{text}, and the last line is not ended: the file looks cut off")
-        notes.append(f"{text}, like an unadjusted split; if it is true, set allow_jumps")
-    for column in repair.constant_assets(prices):
-        notes.append(
-            f"'{panels.assets[column]}' never moves; its risk and correlations are undefined"
-        )
-    for row in repair.pauses(panels.dates):
-        notes.append(f"no dates between {day(row - 1)} and {day(row)}: one return spans them")
-    return notes

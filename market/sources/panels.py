@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,12 +21,13 @@ import pandas as pd
 
 from market.errors import DataError
 from market.sources.cells import parse_dates, parse_numbers, require
+from market.sources.memory import check_memory
 from market.sources.tables import Table
 
 Layout = Literal["wide", "long", "single"]
 
 _DATE = ("date", "datetime", "time", "timestamp", "day", "")
-_ASSET = ("asset", "ticker", "tic", "symbol", "name", "instrument", "id")
+ASSET = ("asset", "ticker", "tic", "symbol", "name", "instrument", "id")
 _FIELDS = {
     "close": ("close", "price", "value", "last"),
     "adjusted": ("adj close", "adj_close", "adjclose", "adjusted", "adjusted close"),
@@ -37,6 +39,13 @@ _FIELDS = {
 _NAME = re.compile(r"[\w^][\w .,:^&%()/=+-]{0,63}")
 
 
+class Place(NamedTuple):
+    """Where prices come from."""
+
+    name: str
+    torn_line: int | None = None  # a last line without an end
+
+
 class Panels(NamedTuple):
     """Panels by field, (T, N), with the line of the file each cell stands on.
 
@@ -46,8 +55,15 @@ class Panels(NamedTuple):
     dates: pd.DatetimeIndex
     assets: list[str]
     fields: dict[str, np.ndarray]  # (T, N) each
-    lines: np.ndarray  # (T, N)
+    lines: np.ndarray  # (T, N); 0 where there is no file
+    places: list[Place]  # (N,)
     notes: list[str]
+    facts: frozenset[str] = frozenset()  # the notes that give no cause for a warning
+
+    def rows(self, kept: np.ndarray) -> Panels:
+        """Some of the rows, bool (T,)."""
+        fields = {field: panel[kept] for field, panel in self.fields.items()}
+        return self._replace(dates=self.dates[kept], fields=fields, lines=self.lines[kept])
 
     def on_rows(self, rows: np.ndarray) -> Panels:
         """These rows only, bool (T,); the others are counted in a note."""
@@ -55,9 +71,8 @@ class Panels(NamedTuple):
             return self
         if rows.sum() < 2:
             raise DataError(f"{rows.sum()} dates are left by the calendar chosen; needs at least 2")
-        fields = {field: panel[rows] for field, panel in self.fields.items()}
         note = f"{(~rows).sum()} of {len(rows)} dates left out by the calendar chosen"
-        return Panels(self.dates[rows], self.assets, fields, self.lines[rows], [*self.notes, note])
+        return self.rows(rows)._replace(notes=[*self.notes, note])
 
 
 def read_panels(
@@ -71,7 +86,8 @@ def read_panels(
     layout = layout or sniff_layout(table)
     table = _located(table, layout)
     dates = parse_dates(table, table.date_column, date_format, timezone)
-    notes = [f"{table.name}: read as a {layout} table"]
+    fact = f"{table.name}: read as a {layout} table"
+    notes = [fact]
     falls = np.flatnonzero(np.diff(dates.to_numpy()) < np.timedelta64(0))
     if falls.size and layout != "long":
         row = int(falls[0]) + 1
@@ -89,15 +105,44 @@ def read_panels(
     never = np.flatnonzero(~np.isfinite(price).any(axis=0))
     if never.size:
         raise DataError(f"{table.name}: '{assets[never[0]]}' has no price at all")
-    kept = {field: panel[full] for field, panel in fields.items()}
-    return Panels(dates[full], assets, kept, lines[full], notes)
+    place = Place(table.name, None if table.ended else table.lines[-1])
+    places = [place] * len(assets)
+    return Panels(dates, assets, fields, lines, places, notes, frozenset([fact])).rows(full)
+
+
+def combine(name: str, parts: Sequence[Panels]) -> Panels:
+    """Panels of single assets side by side, on all their dates."""
+    assets = [asset for part in parts for asset in part.assets]
+    for position, asset in enumerate(assets):
+        if asset in assets[:position]:
+            both = [part.places[0].name for part in parts if asset in part.assets]
+            raise DataError(f"{name}: asset '{asset}' stands in {' and in '.join(both)}")
+    dates = parts[0].dates
+    for part in parts[1:]:
+        dates = dates.union(part.dates)
+    check_memory(name, len(dates), len(assets), len(_FIELDS) + 2)
+    found = sorted({field for part in parts for field in part.fields})
+    shape = (len(dates), len(assets))
+    fields = {field: np.full(shape, np.nan) for field in found}
+    lines = np.zeros(shape, int)
+    column = 0
+    for part in parts:
+        rows, columns = dates.get_indexer(part.dates), slice(column, column + len(part.assets))
+        for field, panel in part.fields.items():
+            fields[field][rows, columns] = panel
+        lines[rows, columns] = part.lines
+        column += len(part.assets)
+    places = [place for part in parts for place in part.places]
+    notes = [note for part in parts for note in part.notes]
+    facts = frozenset().union(*(part.facts for part in parts))
+    return Panels(dates, assets, fields, lines, places, notes, facts)
 
 
 def sniff_layout(table: Table) -> Layout:
     """The layout a header has."""
     names = [column.lower() for column in table.header]
     has_price = any(name in _FIELDS["close"] + _FIELDS["adjusted"] for name in names)
-    if has_price and any(name in _ASSET for name in names):
+    if has_price and any(name in ASSET for name in names):
         return "long"
     known = {alias for aliases in _FIELDS.values() for alias in aliases}
     rest = [name for name in names if name not in _DATE]
@@ -114,10 +159,10 @@ def _located(table: Table, layout: Layout) -> Table:
         )
     if layout != "long":
         return dataclasses.replace(table, date_column=date)
-    asset = next((names.index(alias) for alias in _ASSET if alias in names), None)
+    asset = next((names.index(alias) for alias in ASSET if alias in names), None)
     if asset is None:
         raise DataError(
-            f"{table.name}: layout 'long' needs a column named {' or '.join(_ASSET)}, "
+            f"{table.name}: layout 'long' needs a column named {' or '.join(ASSET)}, "
             f"got {table.header}"
         )
     return dataclasses.replace(table, date_column=date, asset_column=asset)
@@ -130,7 +175,7 @@ def _wide(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
     order = _date_order(table, dates)
     columns = [i for i in range(len(table.header)) if i != table.date_column]
     for i in columns:
-        _check_name(table, table.header[i])
+        check_name(f"{table.name}: row 1", table.header[i])
     close = np.column_stack([_values(table, "close", i, decimal) for i in columns])[order]
     lines = np.repeat(np.array(table.lines)[order, None], len(columns), axis=1)
     return dates[order], [table.header[i] for i in columns], {"close": close}, lines
@@ -139,7 +184,7 @@ def _wide(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
 def _single(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
     order = _date_order(table, dates)
     asset = Path(table.name).stem
-    _check_name(table, asset)
+    check_name(f"{table.name}: row 1", asset)
     fields = {
         field: _values(table, field, column, decimal)[order, None]
         for field, column in _field_columns(table).items()
@@ -151,12 +196,13 @@ def _long(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
     names = table.columns[table.asset_column or 0]
     assets = list(dict.fromkeys(names))
     for asset in assets:
-        _check_name(table, asset, names)
+        check_name(f"{table.name}: row {table.lines[names.index(asset)]}", asset)
     column = np.asarray(pd.Categorical(names, categories=assets).codes, int)
     order = np.lexsort((column, dates))
     same = (np.diff(dates.asi8[order]) == 0) & (np.diff(column[order]) == 0)
     _refuse_twice(table, order, same)
     calendar = pd.DatetimeIndex(dates.unique().sort_values())
+    check_memory(table.name, len(calendar), len(assets), len(_FIELDS) + 2)
     row = calendar.get_indexer(dates)
     lines = np.zeros((len(calendar), len(assets)), int)
     lines[row, column] = table.lines
@@ -227,10 +273,10 @@ def _values(table: Table, field: str, column: int, decimal: str) -> np.ndarray:
     return values
 
 
-def _check_name(table: Table, asset: str, cells: list[str] | None = None) -> None:
-    if not _NAME.fullmatch(asset) or ".." in asset:
-        where = "row 1" if cells is None else f"row {table.lines[cells.index(asset)]}"
+def check_name(where: str, asset: str) -> None:
+    """Refuse names that are no tickers: paths, scripts, formulas, essays."""
+    if not isinstance(asset, str) or not _NAME.fullmatch(asset) or ".." in asset:
         raise DataError(
-            f"{table.name}: {where}: {asset[:40]!r} is no name for an asset; use 1 to 64 letters, "
+            f"{where}: {str(asset)[:40]!r} is no name for an asset; use 1 to 64 letters, "
             "digits, spaces and . , : ^ & % ( ) / = + - _, starting with a letter or digit"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,19 +50,22 @@ class Table:
         return DataError(f"{self.name}: {where}{f' ({context})' if context else ''}: {rule}")
 
 
-def read_table(path: str | Path, delimiter: str | None = None) -> Table:
+def read_table(path: str | Path, delimiter: str | None = None, sha256: str | None = None) -> Table:
     """Read a CSV or Parquet file.
 
     Args:
         path: The file; ".parquet" and ".pq" are Parquet, all else is text.
         delimiter: Between fields; the most frequent of , ; tab | in the header when not given.
+        sha256: Digest the file must have; that in the file of the same name and ".sha256", where
+            there is one, when not given.
 
     Raises:
-        DataError: If the file is missing, unreadable, not a table, or has no rows.
+        DataError: If the file is missing, unreadable, changed, not a table, or has no rows.
 
     """
     file = Path(path)
     content = _bytes(file)
+    check_digest(file, content, sha256)
     if file.suffix.lower() in (".parquet", ".pq"):
         return _parquet_table(file.name, content)
     return _csv_table(file.name, _decoded(file.name, content), delimiter)
@@ -83,6 +87,26 @@ def _bytes(file: Path) -> bytes:
     if not content.strip():
         raise DataError(f"{file.name}: is empty; needs a header and at least 2 rows")
     return content
+
+
+def check_digest(file: Path, content: bytes, sha256: str | None = None) -> None:
+    """Refuse a file that is not the one that was registered.
+
+    Args:
+        file: Where the content stood; "<file>.sha256" holds its digest, as `sha256sum` writes it.
+        content: Of the file.
+        sha256: The digest, when not in a file.
+
+    """
+    beside = file.with_name(file.name + ".sha256")
+    if sha256 is None and beside.is_file():
+        sha256 = beside.read_text(encoding="utf-8").strip().split(" ")[0]
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256.lower():
+        raise DataError(
+            f"{file.name}: file changed since it was registered: its sha256 is {found[:12]}.., "
+            f"registered was {sha256[:12]}.."
+        )
 
 
 def _decoded(name: str, content: bytes) -> str:

@@ -1,0 +1,127 @@
+"""Panels as a market: one calendar, gaps carried, doubts said, cash added."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from market.calendar import shared_rows
+from market.errors import DataError, SettingError
+from market.market import CASH, Market
+from market.sources import repair
+from market.sources.panels import Panels
+from market.sources.tables import read_table
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """How panels of prices become a market.
+
+    Attributes:
+        cash_rate: What cash earns a year, as a fraction; None for no cash asset.
+        max_gap: Rows a missing price is carried forward before the asset stops being tradable.
+        allow_jumps: Whether steps the size of a split are known to be true, and not worth a word.
+        calendar: "inner", "outer" or an asset's name where calendars differ; see
+            `market.calendar.shared_rows`.
+        sectors: Asset -> group, or a CSV file with the columns asset and sector.
+
+    """
+
+    cash_rate: float | None = 0.0
+    max_gap: int = 5
+    allow_jumps: bool = False
+    calendar: str | None = None
+    sectors: Mapping[str, str] | str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.max_gap) is not int or self.max_gap < 0:
+            raise SettingError(f"max_gap: must be a whole number >= 0, got {self.max_gap!r}")
+
+    def market(self, name: str, panels: Panels) -> Market:
+        """The market of these panels; what was repaired or is doubtful is logged and noted."""
+        panels = self._on_one_calendar(name, panels)
+        prices, tradable, carried, suspended = repair.carry_gaps(
+            panels.fields["close"], self.max_gap
+        )
+        notes = [
+            *panels.notes,
+            *repair.gap_notes(panels.dates, panels.assets, tradable, carried, suspended),
+            *_doubts(panels, prices, self.allow_jumps),
+        ]
+        for note in notes:
+            log.log(logging.INFO if note in panels.facts else logging.WARNING, "%s", note)
+        panels = panels._replace(notes=notes, fields={**panels.fields, "close": prices})
+        return self._with_cash(name, panels, tradable)
+
+    def _on_one_calendar(self, name: str, panels: Panels) -> Panels:
+        price = panels.fields["close"]
+        kept = shared_rows(name, panels.dates, panels.assets, price, self.calendar, self.max_gap)
+        return panels.on_rows(kept)
+
+    def _with_cash(self, name: str, panels: Panels, tradable: np.ndarray) -> Market:
+        """Bring a cash column of the data to the end, add the cash asked for, and validate."""
+        order = sorted(range(len(panels.assets)), key=lambda i: panels.assets[i] == CASH)
+        if self.cash_rate is None and len(order) == 1:
+            raise DataError(
+                f"{name}: 1 asset and no cash leaves nothing to allocate; set cash_rate"
+            )
+
+        def arranged(panel: np.ndarray, of_cash: float) -> np.ndarray:
+            panel = panel[:, order]
+            column = np.full(len(panel), of_cash)
+            return panel if self.cash_rate is None else np.column_stack([panel, column])
+
+        others = {key: panel for key, panel in panels.fields.items() if key != "close"}
+        assets = [panels.assets[i] for i in order]
+        return Market.from_prices(
+            pd.DataFrame(panels.fields["close"][:, order], panels.dates, assets),
+            cash_rate=self.cash_rate,
+            tradable=arranged(tradable, True),
+            sectors=read_sectors(self.sectors),
+            name=name,
+            notes=tuple(panels.notes),
+            **{key: arranged(panel, np.nan) for key, panel in others.items()},
+        )
+
+
+def read_sectors(sectors: Mapping[str, str] | str | Path | None) -> dict[str, str]:
+    """Asset -> group, read from a file where it is one."""
+    if sectors is None or isinstance(sectors, Mapping):
+        return dict(sectors or {})
+    table = read_table(sectors)
+    names = [column.lower() for column in table.header]
+    if "asset" not in names or "sector" not in names:
+        raise DataError(f"{table.name}: needs the columns asset and sector, got {table.header}")
+    pairs = (table.columns[names.index(name)] for name in ("asset", "sector"))
+    return dict(zip(*pairs, strict=True))
+
+
+def _doubts(panels: Panels, prices: np.ndarray, allow_jumps: bool) -> list[str]:
+    """Findings that are worth a look but may be true; a cut-off last line is not."""
+    notes = []
+    day = lambda row: f"{panels.dates[row]:%Y-%m-%d}"  # noqa: E731
+    for row, column, ratio in [] if allow_jumps else repair.jumps(prices):
+        place = panels.places[column]
+        line = panels.lines[row, column]
+        text = (
+            f"{place.name}: column '{panels.assets[column]}', "
+            f"{f'row {line} ' if line else ''}({day(row)}): price is "
+            f"{ratio:.4g} times the one before"
+        )
+        if line and line == place.torn_line:
+            raise DataError(f"{text}, and the last line is not ended: the file looks cut off")
+        notes.append(f"{text}, like an unadjusted split; if it is true, set allow_jumps")
+    for column in repair.constant_assets(prices):
+        notes.append(
+            f"'{panels.assets[column]}' never moves; its risk and correlations are undefined"
+        )
+    for row in repair.pauses(panels.dates):
+        notes.append(f"no dates between {day(row - 1)} and {day(row)}: one return spans them")
+    return notes
