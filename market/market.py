@@ -25,6 +25,15 @@ import numpy as np
 import pandas as pd
 
 from market.errors import DataError, SettingError
+from market.validation import (
+    check_names,
+    check_panels,
+    check_prices,
+    check_returns,
+    check_shape,
+    checked_dates,
+    numeric,
+)
 
 CASH = "cash"
 DAYS_PER_YEAR = 365.0
@@ -81,25 +90,25 @@ class Market:
 
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  # frozen
-        put("dates", _checked_dates(self.dates, self.name))
+        put("dates", checked_dates(self.dates, self.name))
         put("assets", tuple(str(asset) for asset in self.assets))
         put("prices", _own(self.prices, np.float64))
         put("feature_names", tuple(self.feature_names))
         put("context_names", tuple(self.context_names))
-        _check_names(self.name, "asset", self.assets)
-        _check_shape(self, "prices", (self.n_periods, self.n_assets))
+        check_names(self.name, "asset", self.assets)
+        check_shape(self, "prices", (self.n_periods, self.n_assets))
         if CASH in self.assets[:-1]:
             raise DataError(f"{self.name}: asset 'cash' must be the last one, got {self.assets}")
         if self.tradable is None:
             put("tradable", np.isfinite(self.prices))
         put("tradable", _own(self.tradable, bool))
-        _check_shape(self, "tradable", self.prices.shape)
-        _check_prices(self)
+        check_shape(self, "tradable", self.prices.shape)
+        check_prices(self)
         computed = simple_returns(self.prices)
         if self.returns is None:
             put("returns", computed)
         put("returns", _own(self.returns, np.float64))
-        _check_returns(self, computed)
+        check_returns(self, computed)
         if self.risk_free is None:
             put("risk_free", np.zeros(self.n_periods))
         if self.features is None:
@@ -110,7 +119,10 @@ class Market:
         put("features", np.asarray(self.features, np.float32))
         put("context", np.asarray(self.context, np.float32))
         put("risk_free", _own(self.risk_free, np.float64))
-        _check_panels(self)
+        for key in ("volume", "opens", "highs", "lows"):
+            if getattr(self, key) is not None:
+                put(key, _own(getattr(self, key), np.float64))
+        check_panels(self)
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
             if isinstance(value, np.ndarray):
@@ -135,9 +147,9 @@ class Market:
 
         """
         name = fields.setdefault("name", "prices")
-        dates = _checked_dates(frame.index, name)
+        dates = checked_dates(frame.index, name)
         assets = [str(column) for column in frame.columns]
-        prices = _numeric(frame, name)
+        prices = numeric(frame, name)
         if cash_rate is not None:
             if CASH in assets:
                 raise DataError(
@@ -249,9 +261,9 @@ class Market:
         part.__dict__.update(self.__dict__)
         for key, panel in (("features", features), ("context", context)):
             part.__dict__[key] = _read_only(np.asarray(panel, np.float32))
-            _check_shape(part, key, getattr(self, key).shape)
+            check_shape(part, key, getattr(self, key).shape)
         if not (np.isfinite(part.features).all() and np.isfinite(part.context).all()):
-            _check_panels(part)
+            check_panels(part)
         return part
 
     def _rows(self, start: int, stop: int) -> Market:
@@ -290,119 +302,6 @@ def accrued_cash(dates: pd.DatetimeIndex, rate: float | pd.Series) -> np.ndarray
     earned = np.zeros(len(dates))
     earned[1:] = (1.0 + known[:-1]) ** (days / DAYS_PER_YEAR) - 1.0
     return earned
-
-
-def _checked_dates(index: pd.Index, name: str) -> pd.DatetimeIndex:
-    if not isinstance(index, pd.DatetimeIndex):
-        if pd.api.types.is_numeric_dtype(index):
-            raise DataError(f"{name}: the index must hold dates, got numbers such as {index[:1]}")
-        try:
-            index = pd.DatetimeIndex(index)
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{name}: the index must hold dates: {error}") from None
-    if len(index) < 2:
-        raise DataError(f"{name}: needs at least 2 dates, got {len(index)}")
-    if index.tz is not None:
-        raise DataError(
-            f"{name}: dates carry the time zone {index.tz}; convert them to plain dates"
-        )
-    if index.hasnans:
-        row = int(np.flatnonzero(index.isna())[0])
-        raise DataError(f"{name}: row {row}: the date is missing")
-    steps = np.diff(index.to_numpy())
-    bad = np.flatnonzero(steps <= np.timedelta64(0))
-    if bad.size:
-        row = int(bad[0]) + 1
-        rule = "appears twice" if steps[bad[0]] == np.timedelta64(0) else "is before the row above"
-        raise DataError(f"{name}: row {row}: date {index[row]:%Y-%m-%d} {rule}; dates must rise")
-    return index
-
-
-def _numeric(frame: pd.DataFrame, name: str) -> np.ndarray:
-    for column, kind in zip(frame.columns, frame.dtypes, strict=True):
-        if not pd.api.types.is_numeric_dtype(kind):
-            raise DataError(f"{name}: column '{column}' must hold numbers, got {kind}")
-    return frame.to_numpy(np.float64)
-
-
-def _check_names(source: str, kind: str, names: tuple[str, ...]) -> None:
-    if kind == "asset" and not names:
-        raise DataError(f"{source}: needs at least 1 asset, got none")
-    for position, value in enumerate(names):
-        if not value.strip():
-            raise DataError(f"{source}: {kind} {position} has an empty name")
-        if value in names[:position]:
-            first = names.index(value)
-            raise DataError(f"{source}: {kind} '{value}' appears twice, at {first} and {position}")
-
-
-def _check_shape(market: Market, key: str, shape: tuple[int, ...]) -> None:
-    found = getattr(market, key).shape
-    if found != shape:
-        raise DataError(f"{market.name}: {key} must have shape {shape}, got {found}")
-
-
-def _check_prices(market: Market) -> None:
-    prices = market.prices
-    listed = np.isfinite(prices)
-    _refuse(market, np.isinf(prices) | (prices <= 0), prices, "price {} must be finite and > 0")
-    never = np.flatnonzero(~listed.any(0))
-    if never.size:
-        raise DataError(f"{market.name}: column '{market.assets[never[0]]}' has no price at all")
-    started = np.maximum.accumulate(listed, axis=0)
-    to_come = np.maximum.accumulate(listed[::-1], axis=0)[::-1]
-    rule = "price is missing (nan) inside the asset's history"
-    _refuse(market, ~listed & started & to_come, prices, rule)
-    _refuse(market, market.tradable & ~listed, prices, "tradable without a price")
-    if market.has_cash and not listed[:, -1].all():
-        raise DataError(f"{market.name}: column 'cash' must have a price on every date")
-
-
-def _refuse(market: Market, bad: np.ndarray, values: np.ndarray, rule: str) -> None:
-    """Raise a DataError that names the first bad cell by column, row and date."""
-    if bad.any():
-        t, i = (int(x) for x in np.argwhere(bad)[0])
-        text = rule.format(values[t, i])
-        where = f"column '{market.assets[i]}', row {t} ({market.dates[t]:%Y-%m-%d})"
-        raise DataError(f"{market.name}: {where}: {text}")
-
-
-def _check_returns(market: Market, computed: np.ndarray) -> None:
-    _check_shape(market, "returns", market.prices.shape)
-    given = market.returns
-    _refuse(market, ~np.isfinite(given) | (given < -1.0), given, "return {} must be finite, >= -1")
-    off = np.abs(given - computed) > 1e-9 * (1.0 + np.abs(computed))
-    off[0] = False  # a slice knows the return of its first row, its prices do not
-    _refuse(market, off, given, "return {} disagrees with the prices; replace both, or neither")
-
-
-def _check_panels(market: Market) -> None:
-    shape = market.prices.shape
-    _check_names(market.name, "feature", market.feature_names)
-    _check_names(market.name, "context", market.context_names)
-    _check_shape(market, "features", (*shape, len(market.feature_names)))
-    _check_shape(market, "context", (shape[0], len(market.context_names)))
-    _check_shape(market, "risk_free", shape[:1])
-    if not np.isfinite(market.risk_free).all():
-        raise DataError(f"{market.name}: risk_free must be finite")
-    for position, feature in enumerate(market.feature_names):
-        values = market.features[:, :, position]
-        _refuse(market, ~np.isfinite(values), values, f"feature '{feature}' is {{}}, not finite")
-    bad = np.argwhere(~np.isfinite(market.context))
-    if bad.size:
-        t, g = (int(x) for x in bad[0])
-        where = f"context '{market.context_names[g]}', row {t} ({market.dates[t]:%Y-%m-%d})"
-        raise DataError(f"{market.name}: {where}: value is not finite")
-    for key in ("volume", "opens", "highs", "lows"):
-        panel = getattr(market, key)
-        if panel is None:
-            continue
-        object.__setattr__(market, key, _own(panel, np.float64))
-        _check_shape(market, key, shape)
-        _refuse(market, np.isinf(panel) | (panel < 0), panel, f"{key} {{}} must be finite and >= 0")
-    unknown = set(market.sectors) - set(market.assets)
-    if unknown:
-        raise DataError(f"{market.name}: sectors name unknown assets {sorted(unknown)}")
 
 
 def _own(array: Any, kind: type) -> np.ndarray:

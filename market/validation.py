@@ -1,0 +1,132 @@
+"""The rules a `Market` keeps, each broken one a DataError that names column, row and date."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from market.errors import DataError
+
+if TYPE_CHECKING:
+    from market.market import Market
+
+
+def checked_dates(index: pd.Index, name: str) -> pd.DatetimeIndex:
+    """The dates as an index that rises, without time zone; else a DataError naming the row."""
+    if not isinstance(index, pd.DatetimeIndex):
+        if pd.api.types.is_numeric_dtype(index):
+            raise DataError(f"{name}: the index must hold dates, got numbers such as {index[:1]}")
+        try:
+            index = pd.DatetimeIndex(index)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{name}: the index must hold dates: {error}") from None
+    if len(index) < 2:
+        raise DataError(f"{name}: needs at least 2 dates, got {len(index)}")
+    if index.tz is not None:
+        raise DataError(
+            f"{name}: dates carry the time zone {index.tz}; convert them to plain dates"
+        )
+    if index.hasnans:
+        row = int(np.flatnonzero(index.isna())[0])
+        raise DataError(f"{name}: row {row}: the date is missing")
+    steps = np.diff(index.to_numpy())
+    bad = np.flatnonzero(steps <= np.timedelta64(0))
+    if bad.size:
+        row = int(bad[0]) + 1
+        rule = "appears twice" if steps[bad[0]] == np.timedelta64(0) else "is before the row above"
+        raise DataError(f"{name}: row {row}: date {index[row]:%Y-%m-%d} {rule}; dates must rise")
+    return index
+
+
+def numeric(frame: pd.DataFrame, name: str) -> np.ndarray:
+    """The table as float64; else a DataError naming the column."""
+    for column, kind in zip(frame.columns, frame.dtypes, strict=True):
+        if not pd.api.types.is_numeric_dtype(kind):
+            raise DataError(f"{name}: column '{column}' must hold numbers, got {kind}")
+    return frame.to_numpy(np.float64)
+
+
+def check_names(source: str, kind: str, names: tuple[str, ...]) -> None:
+    """Names are not empty and appear once."""
+    if kind == "asset" and not names:
+        raise DataError(f"{source}: needs at least 1 asset, got none")
+    for position, value in enumerate(names):
+        if not value.strip():
+            raise DataError(f"{source}: {kind} {position} has an empty name")
+        if value in names[:position]:
+            first = names.index(value)
+            raise DataError(f"{source}: {kind} '{value}' appears twice, at {first} and {position}")
+
+
+def check_shape(market: Market, key: str, shape: tuple[int, ...]) -> None:
+    """A panel has the shape it must have."""
+    found = getattr(market, key).shape
+    if found != shape:
+        raise DataError(f"{market.name}: {key} must have shape {shape}, got {found}")
+
+
+def check_prices(market: Market) -> None:
+    """Prices are positive and finite wherever the asset can be held, without holes."""
+    prices = market.prices
+    listed = np.isfinite(prices)
+    refuse(market, np.isinf(prices) | (prices <= 0), prices, "price {} must be finite and > 0")
+    never = np.flatnonzero(~listed.any(0))
+    if never.size:
+        raise DataError(f"{market.name}: column '{market.assets[never[0]]}' has no price at all")
+    started = np.maximum.accumulate(listed, axis=0)
+    to_come = np.maximum.accumulate(listed[::-1], axis=0)[::-1]
+    rule = "price is missing (nan) inside the asset's history"
+    refuse(market, ~listed & started & to_come, prices, rule)
+    refuse(market, market.tradable & ~listed, prices, "tradable without a price")
+    if market.has_cash and not listed[:, -1].all():
+        raise DataError(f"{market.name}: column 'cash' must have a price on every date")
+
+
+def refuse(market: Market, bad: np.ndarray, values: np.ndarray, rule: str) -> None:
+    """Raise a DataError that names the first bad cell by column, row and date."""
+    if bad.any():
+        t, i = (int(x) for x in np.argwhere(bad)[0])
+        text = rule.format(values[t, i])
+        where = f"column '{market.assets[i]}', row {t} ({market.dates[t]:%Y-%m-%d})"
+        raise DataError(f"{market.name}: {where}: {text}")
+
+
+def check_returns(market: Market, computed: np.ndarray) -> None:
+    """Returns are those of the prices; row 0 of a slice knows its own."""
+    check_shape(market, "returns", market.prices.shape)
+    given = market.returns
+    refuse(market, ~np.isfinite(given) | (given < -1.0), given, "return {} must be finite, >= -1")
+    off = np.abs(given - computed) > 1e-9 * (1.0 + np.abs(computed))
+    off[0] = False  # a slice knows the return of its first row, its prices do not
+    refuse(market, off, given, "return {} disagrees with the prices; replace both, or neither")
+
+
+def check_panels(market: Market) -> None:
+    """Features, context and traded fields have their shapes and finite values."""
+    shape = market.prices.shape
+    check_names(market.name, "feature", market.feature_names)
+    check_names(market.name, "context", market.context_names)
+    check_shape(market, "features", (*shape, len(market.feature_names)))
+    check_shape(market, "context", (shape[0], len(market.context_names)))
+    check_shape(market, "risk_free", shape[:1])
+    if not np.isfinite(market.risk_free).all():
+        raise DataError(f"{market.name}: risk_free must be finite")
+    for position, feature in enumerate(market.feature_names):
+        values = market.features[:, :, position]
+        refuse(market, ~np.isfinite(values), values, f"feature '{feature}' is {{}}, not finite")
+    bad = np.argwhere(~np.isfinite(market.context))
+    if bad.size:
+        t, g = (int(x) for x in bad[0])
+        where = f"context '{market.context_names[g]}', row {t} ({market.dates[t]:%Y-%m-%d})"
+        raise DataError(f"{market.name}: {where}: value is not finite")
+    for key in ("volume", "opens", "highs", "lows"):
+        panel = getattr(market, key)
+        if panel is None:
+            continue
+        check_shape(market, key, shape)
+        refuse(market, np.isinf(panel) | (panel < 0), panel, f"{key} {{}} must be finite and >= 0")
+    unknown = set(market.sectors) - set(market.assets)
+    if unknown:
+        raise DataError(f"{market.name}: sectors name unknown assets {sorted(unknown)}")
