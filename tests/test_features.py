@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +12,18 @@ import pandas as pd
 import pytest
 from scipy.spatial.distance import mahalanobis
 
-from market import DataError, Market, SettingError, load_market
+from market import DataError, InputError, Market, SettingError, load_market
 from market.features import (
     DEFAULT_FEATURES,
     FEATURES,
+    LookAheadError,
     build_features,
-    canonical,
+    listing,
     parse_feature,
+    read_feature_set,
     warmup_rows,
 )
+from market.features.talib_path import TALIB
 
 T = 220
 
@@ -49,6 +54,39 @@ def random_market(seed: int = 3, n_periods: int = T) -> Market:
         context_names=("yield_3m", "yield_10y"),
         name="random",
     )
+
+
+def random_tables(market: Market, seed: int = 5) -> dict[str, pd.DataFrame]:
+    """A table of each kind that features read, from three years before the market on."""
+    rng = np.random.default_rng(seed)
+    first, last = market.dates[0] - pd.DateOffset(years=3), market.dates[-1]
+    quarters, months = (pd.date_range(first, last, freq=freq) for freq in ("QE", "MS"))
+    reports = pd.MultiIndex.from_product([[*"ABD"], quarters]).to_frame(False)
+    reports.columns = pd.Index(["asset", "period_end"])
+    reports["published"] = reports["period_end"] + days_of(rng.integers(20, 70, len(reports)))
+    for column in ("earnings_per_share", "book_value_per_share", "dividends_per_share"):
+        reports[column] = rng.uniform(0.5, 2.0, len(reports))
+    restated = reports[::3].assign(published=reports["published"] + pd.Timedelta(days=50))
+    restated["earnings_per_share"] *= 3.0
+    tables = {"fundamentals": pd.concat([reports, restated], ignore_index=True)}
+    for name in ("cpi", "baa", "aaa"):
+        values = 100.0 + np.cumsum(rng.normal(size=len(months)))
+        released = months + days_of(rng.integers(30, 50, len(months)))
+        tables[name] = pd.DataFrame({"date": months, "value": values, "published": released})
+    count = 3 * market.n_periods
+    stamps = rng.choice(market.dates, count) + pd.to_timedelta(
+        rng.uniform(0.1, 24, count), unit="h"
+    )
+    scores = {"asset": rng.choice([*"ABC"], count), "score": rng.uniform(-1, 1, count)}
+    tables["news"] = pd.DataFrame({"timestamp": stamps, **scores})
+    tables["signal"] = reports[["asset", "published"]].assign(
+        date=reports["period_end"], value=rng.normal(size=len(reports))
+    )
+    return tables
+
+
+def days_of(counts: np.ndarray) -> pd.TimedeltaIndex:
+    return pd.to_timedelta(counts, unit="D")
 
 
 def rebuilt(market: Market, **changes: Any) -> Market:
@@ -252,21 +290,56 @@ def test_assets_without_history_are_neutral() -> None:
     assert (built.features[81:, 2, 1] != 0.0).all()
 
 
-SPECS = [name for name in FEATURES] + ["return(5)", "volatility(60)", "rsi(3)", "turbulence(60)"]
+NAMED = {
+    "macro": "macro('cpi')",
+    "macro_change": "macro_change('cpi', 3)",
+    "macro_zscore": "macro_zscore('cpi', 12)",
+    "table": "table('signal')",
+}
+MORE = [
+    "return(5)",
+    "volatility(60)",
+    "rsi(3)",
+    "turbulence(60)",
+    "turbulence(6)",
+    "macro_change('yield_3m')",
+    "sentiment(5)",
+]
+SPECS = [NAMED.get(name, name) for name in FEATURES] + MORE
+Tables = dict[str, pd.DataFrame]
 
 
-def pieces(market: Market, spec: str, t: int) -> np.ndarray:
-    built = build_features(market, [spec])
+def until(tables: Tables, stamp: pd.Timestamp, rng: np.random.Generator | None = None) -> Tables:
+    """The tables without what came after the close of a day, or with other numbers in its place."""
+    kept = {}
+    for name, table in tables.items():
+        column, close = ("timestamp", "16h") if name == "news" else ("published", "0h")
+        later = (table[column] > stamp + pd.Timedelta(close)).to_numpy()
+        if rng is None:
+            kept[name] = table[~later]
+            continue
+        kept[name] = table.copy()
+        for key in table.columns[[kind.kind == "f" for kind in table.dtypes]]:
+            noise = rng.uniform(-1, 1, len(table))
+            kept[name][key] = np.where(later, noise, table[key])
+    return kept
+
+
+def pieces(market: Market, spec: str, t: int, tables: Tables) -> np.ndarray:
+    built = build_features(market, [spec], tables)
     return np.concatenate([built.features[: t + 1].ravel(), built.context[: t + 1].ravel()])
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_no_feature_knows_the_future(spec: str) -> None:
     market = random_market(n_periods=420)
+    tables = random_tables(market)
     rng = np.random.default_rng(0)
     for t in (150, 250, 380):
-        whole = pieces(market, spec, t)
-        np.testing.assert_array_equal(whole, pieces(market.upto(t), spec, t))
+        stamp = market.dates[t]
+        whole = pieces(market, spec, t, tables)
+        cut = pieces(market.upto(t), spec, t, until(tables, stamp))
+        np.testing.assert_array_equal(whole, cut)
         later = np.arange(market.n_periods)[:, None] > t
         noise = rng.lognormal(0, 2, size=market.prices.shape)
         panels = {
@@ -274,7 +347,8 @@ def test_no_feature_knows_the_future(spec: str) -> None:
             for key in ("prices", "highs", "lows", "opens", "volume")
         }
         poisoned = rebuilt(market, **panels, context=np.where(later, -1.0, market.context))
-        np.testing.assert_array_equal(whole, pieces(poisoned, spec, t))
+        poison = until(tables, stamp, rng)
+        np.testing.assert_array_equal(whole, pieces(poisoned, spec, t, poison))
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -282,19 +356,22 @@ def test_no_feature_knows_the_price_level(spec: str) -> None:
     market = random_market(n_periods=420)
     scaled = {key: 7.0 * getattr(market, key) for key in ("prices", "highs", "lows", "opens")}
     dearer = rebuilt(market, **scaled)
-    here, there = pieces(market, spec, 419), pieces(dearer, spec, 419)
-    np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-9)
+    tables = random_tables(market)
+    here, there = (pieces(m, spec, 419, tables) for m in (market, dearer))
+    power = parse_feature(spec).feature.price_power
+    np.testing.assert_allclose(here * 7.0**power, there, rtol=1e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("spec", [s for s in SPECS if not FEATURES[parse_feature(s)[0]].shared])
+@pytest.mark.parametrize("spec", [s for s in SPECS if not parse_feature(s).feature.shared])
 def test_no_feature_knows_where_the_data_begin(spec: str) -> None:
     market = random_market(seed=8, n_periods=1200)
+    tables = random_tables(market)
     for skipped in (100, 300):
         later = rebuilt(market[skipped:])
-        built = build_features(later, [spec])
+        built = build_features(later, [spec], tables)
         first, _ = warmup_rows(built)
-        same = build_features(market, [spec]).features[skipped:]
-        rows = slice(max(first, 1), None)
+        same = build_features(market, [spec], tables).features[skipped:]
+        rows = slice(max(first, 6), None)  # news of five days look back without a warm-up
         np.testing.assert_allclose(built.features[rows, 0], same[rows, 0], rtol=2e-4, atol=1e-7)
 
 
@@ -302,7 +379,13 @@ def test_no_feature_knows_where_the_data_begin(spec: str) -> None:
 def test_every_feature_states_its_formula(name: str) -> None:
     feature = FEATURES[name]
     assert feature.formula and "Source" not in feature.formula
-    assert all(type(default) in (int, str) for default in feature.parameters.values())
+    for key, default in feature.parameters.items():
+        assert type(default) in (int, str) or (key, default) == ("lag", None)
+    row = next(row for row in listing() if row["name"] == name)
+    assert row["formula"] == feature.formula and row["about"].endswith(".")
+    assert row["scope"] in ("asset", "shared", "by table")
+    assert all(f"{key}={value!r}" in row["parameters"] for key, value in feature.parameters.items())
+    assert all(panel in row["needs"] for panel in feature.needs)
 
 
 @pytest.mark.parametrize(
@@ -317,7 +400,7 @@ def test_every_feature_states_its_formula(name: str) -> None:
     ],
 )
 def test_equal_specifications_have_equal_names(spec: str, name: str) -> None:
-    assert canonical(*parse_feature(spec)) == name
+    assert parse_feature(spec).text == name
 
 
 @pytest.mark.parametrize(
@@ -335,11 +418,20 @@ def test_equal_specifications_have_equal_names(spec: str, name: str) -> None:
         ("momentum(20, 20)", ["skip must be < window", "20 >= 20"]),
         ("macd(26, 12)", ["fast must be < slow", "26 >= 12"]),
         ("term_spread(10)", ["long", "str", "10"]),
+        ("macro('cpi', -1)", ["lag must be a whole number >= 0", "-1"]),
+        ("macro('cpi', '60')", ["lag must be a whole number >= 0", "'60'"]),
+        ("macro_zscore('yield_3m', 1)", ["window must be >= 2", "1"]),
+        ("table", ["'table': name the table"]),
+        ("sentiment(zone='Mars')", ["zone", "'Mars'"]),
+        ("nowhere.py:f", ["there is no file nowhere.py"]),
+        ("os:system", ["os is part of Python, no feature"]),
+        ("no_such_module:f", ["raised ModuleNotFoundError"]),
+        ("market.names:nothing", ["market.names has no 'nothing'"]),
     ],
 )
 def test_a_bad_specification_is_named(spec: str, words: list[str]) -> None:
     with pytest.raises(SettingError) as caught:
-        build_features(random_market(), [spec])
+        build_features(random_market(), [spec], {"news": random_tables(random_market())["news"]})
     for word in words:
         assert word in str(caught.value)
 
@@ -370,3 +462,162 @@ def test_a_feature_that_breaks_off_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_same_feature_twice_is_refused() -> None:
     with pytest.raises(DataError, match="feature 'rsi' appears twice"):
         load_market(features=["rsi", "rsi(14)"])
+
+
+def test_a_shared_feature_that_breaks_off_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(market: Market) -> np.ndarray:
+        return np.where(np.arange(market.n_periods) == 100, np.nan, 1.0)
+
+    entry = dataclasses.replace(FEATURES["turbulence"], function=torn)
+    monkeypatch.setitem(FEATURES, "torn", entry)
+    with pytest.raises(DataError, match="'torn' breaks off on 2015-05-21"):
+        build_features(random_market(), ["torn"])
+
+
+@pytest.mark.parametrize("window", [12, 40])
+def test_turbulence_of_more_assets_than_days_is_a_distance_too(window: int) -> None:
+    rng = np.random.default_rng(0)
+    returns = rng.normal(0, 0.01, (150, 30)) * np.geomspace(1, 5, 30)
+    returns += 0.01 * rng.normal(size=(150, 1))
+    prices = 10.0 * np.cumprod(1.0 + returns, axis=0)
+    prices[:70, 4] = np.nan
+    frame = pd.DataFrame(prices, pd.bdate_range("2000-01-01", periods=150))
+    market = Market.from_prices(frame)
+    scores = build_features(market, [f"turbulence({window})"]).context[:, 0]
+    assert np.isnan(scores[: window + 1]).all() and np.isfinite(scores[window + 1 :]).all()
+    assert 0.5 < np.nanmean(scores) < 2.0
+    for t, columns in ((60, [i for i in range(30) if i != 4]), (149, list(range(30)))):
+        past, today = market.returns[t - window : t, columns], market.returns[t, columns]
+        sample, n = np.cov(past.T), len(columns)
+        shrink = 1 - window / (2 * n)
+        level = np.trace(sample) / n * np.eye(n)
+        inverse = np.linalg.inv((1 - shrink) * sample + (shrink + 1e-6) * level)
+        expected = mahalanobis(today, past.mean(0), inverse) ** 2 / n
+        assert scores[t] == pytest.approx(expected, rel=1e-5)
+
+
+def test_talib_gives_the_same_numbers() -> None:
+    pytest.importorskip("talib")
+    market = random_market(n_periods=700)
+    prices = market.prices.copy()
+    prices[:, 1] = 20.0  # never moves
+    prices[100:, 0] = prices[100, 0]  # stands still from some day on
+    still = rebuilt(market, prices=prices, highs=prices, lows=prices)
+    assert market.highs is not None
+    highs = np.where(np.arange(700)[:, None] == 99, np.nan, market.highs)
+    gappy = rebuilt(market, highs=highs)
+    extra = ["moving_average_ratio(1)", "rsi(3)", "macd(1, 5)", "macd_histogram(5, 9, 1)", "atr(2)"]
+    for world in (market, still, gappy):
+        specs = [*TALIB, *extra]
+        pandas, talib = (build_features(world, specs, engine=e) for e in ("pandas", "talib"))
+        assert pandas.names == talib.names
+        np.testing.assert_allclose(pandas.features, talib.features, rtol=1e-6, atol=1e-6)
+    with pytest.raises(SettingError, match="did you mean 'talib'"):
+        build_features(market, ["rsi"], engine="ta-lib")
+    with pytest.raises(SettingError, match="fast must be < slow"):
+        build_features(market, ["macd(26, 12)"], engine="talib")
+
+
+def test_a_missing_talib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "talib", None)
+    with pytest.raises(SettingError, match=r"pip install allocgym\[talib\]"):
+        build_features(random_market(), ["rsi"], engine="talib")
+
+
+OWN = """
+import numpy as np
+
+def spread(market, window=3, scale=1.0):
+    past = np.cumsum(market.returns, axis=0)
+    return scale * (past - np.vstack([np.full((window, past.shape[1]), np.nan), past[:-window]]))
+
+def breadth(market):
+    return (market.returns > 0).mean(axis=1)
+
+def news(market, tables):
+    return np.full(market.n_periods, float(len(tables["news"])))
+
+def peeks(market):
+    return np.vstack([market.returns[1:], market.returns[:1]])
+
+def wrong(market):
+    return np.zeros(3)
+
+def fails(market):
+    raise KeyError("no such thing")
+
+def endless(market):
+    return np.full(market.n_periods, np.inf)
+
+def demanding(market, window):
+    return market.returns
+
+constant = 5
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    (tmp_path / "own.py").write_text(OWN)
+    return str(tmp_path / "own.py")
+
+
+def test_a_users_function_is_a_feature(own: str) -> None:
+    market = random_market()
+    news = {"news": random_tables(market)["news"]}
+    specs = [f"{own}:spread(5, scale=2.0)", "return", f"{own}:breadth", f"{own}:news"]
+    built = build_features(market, specs, news)
+    assert built.names == (f"{own}:spread(5, 2.0)", "return")
+    assert built.context_names == (f"{own}:breadth", f"{own}:news")
+    assert warmup_rows(built) == (5, built.names[0])
+    total = 2.0 * market.returns[96:101, 0].sum()
+    assert built.features[100, 0, 0] == pytest.approx(total, rel=1e-5)
+    assert (built.features[:60, 2, 0] == 0.0).all()
+    np.testing.assert_allclose(built.context[:, 0], (market.returns > 0).mean(1), rtol=1e-6)
+    assert (built.context[:, 1] == len(news["news"])).all()
+
+
+def test_a_users_module_is_a_feature(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(own).parent
+    (folder / "own_features_module.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(folder))
+    built = build_features(random_market(), ["own_features_module:breadth"])
+    assert built.context_names == ("own_features_module:breadth",)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("peeks", "knows the future"),
+        ("wrong", r"must return shape \(220, 5\) or \(220,\), got \(3,\)"),
+        ("fails", "raised KeyError: 'no such thing'"),
+        ("endless", "is infinite on 2015-01-01"),
+        ("demanding", "must be a function of a market, whose other arguments have defaults"),
+        ("constant", "must be a function of a market"),
+        ("spread(1, 2, 3)", "takes at most 2 parameters"),
+        ("spread(windw=1)", "did you mean 'window'"),
+        ("missing", "has no 'missing'"),
+    ],
+)
+def test_a_users_mistake_is_named(own: str, name: str, words: str) -> None:
+    kind = LookAheadError if name == "peeks" else InputError
+    with pytest.raises(kind, match=words):
+        build_features(random_market(), [f"{own}:{name}"])
+
+
+def test_a_feature_set_is_a_short_yaml_list(tmp_path: Path) -> None:
+    file = tmp_path / "set.yaml"
+    file.write_text("- return(5)\n- table('signal', lag=3)\n- rsi  # of Wilder\n")
+    assert read_feature_set(file) == ["return(5)", "table('signal', lag=3)", "rsi"]
+    for text, words in (
+        ("return: 5", "must hold a list"),
+        ("- [", "is not YAML"),
+        ("- 5", "must hold a list"),
+        ("- retrun", "did you mean 'return'"),
+        ("- !!python/object/apply:os.system ['echo']", "is not YAML"),
+    ):
+        file.write_text(text)
+        with pytest.raises(SettingError, match=words):
+            read_feature_set(file)
+    with pytest.raises(SettingError, match=r"nothing.yaml cannot be read"):
+        read_feature_set(tmp_path / "nothing.yaml")

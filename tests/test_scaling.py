@@ -1,14 +1,18 @@
 """Scalers: numbers by hand, nothing learnt from outside the training rows, exact storage."""
 
 import dataclasses
-from typing import Any
+import json
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from market import DataError, Market, SettingError
-from market.features.scaling import Scaler
+from market.features.scaling import Method, Scaler
+
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 def market_of(features: np.ndarray, context: np.ndarray | None = None, **fields: Any) -> Market:
@@ -66,7 +70,7 @@ def test_train_is_centred_with_unit_scale(random_market: Market) -> None:
     np.testing.assert_array_equal(scaled.prices, random_market.prices)
 
 
-@pytest.mark.parametrize("method", ["standard", "robust"])
+@pytest.mark.parametrize("method", ["standard", "robust", "rank", "normal"])
 def test_the_fit_never_sees_later_rows(random_market: Market, method: Any) -> None:
     train, _valid, _test = random_market.split(random_market.dates[150], random_market.dates[200])
     poison = random_market.features.copy(), random_market.context.copy()
@@ -80,7 +84,8 @@ def test_the_fit_never_sees_later_rows(random_market: Market, method: Any) -> No
         fitted.transform(random_market)[:151].features, again.transform(poisoned)[:151].features
     )
     assert Scaler.fit(random_market, method) != fitted
-    assert (again.transform(test_2).features == -10.0).all()
+    least = {"rank": -1.0, "normal": stats.norm.ppf(0.001)}.get(method, -10.0)
+    np.testing.assert_allclose(again.transform(test_2).features, least, rtol=1e-6)
 
 
 def test_unlisted_cells_do_not_count(random_market: Market) -> None:
@@ -113,9 +118,87 @@ def test_a_scaler_carries_over_to_another_number_of_assets(random_market: Market
     assert scaler.transform(wider).features.shape == (30, 7, 2)
 
 
-def test_storage_is_exact(random_market: Market) -> None:
-    scaler = Scaler.fit(random_market, clip=3.0)
-    assert Scaler.from_json(scaler.to_json()) == scaler
+@pytest.mark.parametrize("method", METHODS)
+def test_storage_is_exact(random_market: Market, method: Method) -> None:
+    scaler = Scaler.fit(random_market, method, clip=3.0, window=77)
+    again = Scaler.from_json(scaler.to_json())
+    assert again == scaler
+    one, two = (x.transform(random_market) for x in (scaler, again))
+    np.testing.assert_array_equal(one.features, two.features)
+    np.testing.assert_array_equal(one.context, two.context)
+
+
+def test_a_scaler_stored_before_there_were_ranks_still_loads(random_market: Market) -> None:
+    scaler = Scaler.fit(random_market)
+    stored = json.loads(scaler.to_json())
+    for key in ("quantiles", "context_quantiles", "window"):
+        del stored[key]
+    assert Scaler.from_json(json.dumps(stored)) == scaler
+
+
+def test_ranks_are_the_empirical_distribution_of_train(random_market: Market) -> None:
+    scaled = Scaler.fit(random_market, "rank").transform(random_market)
+    train = random_market.features[:, :3, 0].ravel()
+    share = (stats.rankdata(train) - 0.5) / len(train)
+    np.testing.assert_allclose(scaled.features[:, :3, 0].ravel(), 2 * share - 1, atol=0.006)
+    late = random_market.with_values(random_market.features + 100.0, random_market.context - 100.0)
+    beyond = Scaler.fit(random_market, "rank").transform(late)
+    assert (beyond.features == 1.0).all() and (beyond.context == -1.0).all()
+
+
+def test_ties_get_the_middle_of_their_ranks() -> None:
+    values = np.repeat([0.0, 1.0, 3.0], [600, 300, 100])  # shares 0 .. 0.6, 0.6 .. 0.9, 0.9 .. 1
+    market = market_of(np.column_stack([values, values])[:, :, None])
+    scaled = Scaler.fit(market, "rank").transform(market).features[:, 0, 0]
+    for value, middle in ((0.0, 0.3), (1.0, 0.75), (3.0, 0.95)):
+        np.testing.assert_allclose(scaled[values == value], 2 * middle - 1, atol=0.005)
+
+
+def test_normal_scores_are_normal_whatever_comes_in(random_market: Market) -> None:
+    skewed = np.exp(random_market.features[:, :, :1])
+    market = dataclasses.replace(random_market, features=skewed, feature_names=("f",))
+    scaled = Scaler.fit(market, "normal").transform(market).features[:, :3, 0].ravel()
+    order = stats.norm.ppf((stats.rankdata(skewed[:, :3].ravel()) - 0.5) / scaled.size)
+    middle = np.abs(order) < 2.5
+    np.testing.assert_allclose(scaled[middle], order[middle], atol=0.06)
+    assert np.abs(scaled).max() == pytest.approx(stats.norm.ppf(1 - 0.001), abs=1e-3)
+
+
+def test_a_rolling_score_is_an_assets_own_past(random_market: Market) -> None:
+    scaler = Scaler.fit(random_market[:10], "rolling", window=30)
+    assert scaler.lookback == 29 and Scaler.fit(random_market).lookback == 0
+    scaled = scaler.transform(random_market)
+    for t in (1, 20, 200):
+        past = random_market.features[max(0, t - 29) : t + 1].astype(np.float64)
+        expected = (past[-1] - past.mean(axis=0)) / past.std(axis=0, ddof=1)
+        np.testing.assert_allclose(scaled.features[t], expected, rtol=1e-4, atol=1e-5)
+        shared = random_market.context[max(0, t - 29) : t + 1, 0].astype(np.float64)
+        expected = (shared[-1] - shared.mean()) / shared.std(ddof=1)
+        assert scaled.context[t, 0] == pytest.approx(expected, rel=1e-4)
+    assert (scaled.features[0] == 0.0).all()
+    part = scaler.transform(random_market[100 - scaler.lookback :])
+    np.testing.assert_allclose(part.features[29:], scaled.features[100:], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_sees_later_rows_or_lets_a_constant_explode(
+    random_market: Market, method: Method
+) -> None:
+    features = random_market.features.copy()
+    features[:, :, 1] = 0.1
+    market = dataclasses.replace(random_market, features=features)
+    scaler = Scaler.fit(market[:150], method)
+    whole, part = scaler.transform(market), scaler.transform(market.upto(200))
+    np.testing.assert_array_equal(whole.features[:201], part.features)
+    np.testing.assert_array_equal(whole.context[:201], part.context)
+    assert (whole.features[:, :, 1] == 0.0).all()
+    assert np.ptp(whole.features[:, 0, 0]) > 1.0
+
+
+def test_an_unknown_method_in_a_file_is_refused(random_market: Market) -> None:
+    text = Scaler.fit(random_market).to_json().replace("standard", "magic")
+    with pytest.raises(DataError, match="not what to_json writes: method 'magic'"):
+        Scaler.from_json(text)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"mean": 1}', '"x"'])
@@ -132,7 +215,11 @@ def test_other_features_are_refused(random_market: Market) -> None:
 
 
 def test_bad_settings_are_named(random_market: Market) -> None:
-    with pytest.raises(SettingError, match="method must be 'standard' or 'robust', got 'minmax'"):
+    with pytest.raises(
+        SettingError, match=r"method must be 'standard' or 'robust' .*, got 'minmax'"
+    ):
         Scaler.fit(random_market, method="minmax")  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="window must be a whole number >= 2, got 1"):
+        Scaler.fit(random_market, "rolling", window=1)
     with pytest.raises(SettingError, match="clip must be > 0, got 0"):
         Scaler.fit(random_market, clip=0)

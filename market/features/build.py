@@ -91,12 +91,14 @@ def _build(
     """Each feature in turn, so that beside the result one is in memory at a time."""
 
     def compute(entry: Specification) -> np.ndarray:
+        available = _available(market, entry)
         function = TALIB.get(entry.name) if engine == "talib" else None
         function = function or entry.feature.function
         inputs = (market, tables) if entry.feature.table else (market,)
         values = np.array(function(*inputs, **entry.settings), np.float64)
-        finish = _finished_shared if values.ndim == 1 else _finished
-        return finish(market, entry, values).astype(np.float32)
+        if values.ndim == 1:
+            return _finished_shared(market, entry, values).astype(np.float32)
+        return _finished(market, entry, values, available).astype(np.float32)
 
     early = {i: compute(e) for i, e in enumerate(entries) if e.feature.shared is None}
     shared = [
@@ -113,10 +115,12 @@ def _build(
     return FeatureSet(features, names, context, shared_names)
 
 
-def _finished(market: Market, entry: Specification, values: np.ndarray) -> np.ndarray:
+def _finished(
+    market: Market, entry: Specification, values: np.ndarray, available: np.ndarray
+) -> np.ndarray:
     """One feature, (T, N): neutral where unknown, nan only in the warm-up of the first listed."""
     feature = entry.feature
-    listed = np.isfinite(market.prices) & _available(market, entry)
+    listed = np.isfinite(market.prices) & available
     finite = np.isfinite(values)
     if feature.neutral is None:
         return _or_median(values, listed & finite)

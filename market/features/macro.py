@@ -103,7 +103,7 @@ def inflation(
 
     x[n] / x[n a year earlier] - 1,  n the latest period released by t
 
-    Unknown where the index has no figure within 20 days of a year before.
+    Where the index has no figure within 20 days of a year before, the last growth known stays.
     """
 
     def growth(periods: Sequence[int], values: Sequence[float]) -> float:
@@ -130,8 +130,9 @@ def credit_spread(
 def _statistic(
     market: Market, tables: Tables, series: str, lag: int | None, statistic: Statistic
 ) -> np.ndarray:
+    """A statistic of what is known, kept while a later one cannot be computed."""
     dates, rows = _series(market, tables, series, lag)
-    return as_known(dates, rows, statistic)
+    return pd.Series(as_known(dates, rows, statistic)).ffill().to_numpy()
 
 
 def _series(
