@@ -181,20 +181,20 @@ class ConstraintSet:
             and whether a constraint is not met, (*B,).
 
         """
-        shape = target.shape[:-1]
-        rows, near = (x.reshape(-1, target.shape[-1]) for x in (target, held))
+        shape, n_assets = target.shape[:-1], target.shape[-1]
+        point, near = target.reshape(-1, n_assets), held.reshape(-1, n_assets)
         t = t.reshape(-1) if isinstance(t, np.ndarray) and t.ndim else t
-        weights, binding, unmet = self._limited(rows, near, t)
+        weights, binding, unmet = self._limited(point, near, t)
         if self.overlays:
-            situation = Situation(t, np.reshape(value, -1), np.reshape(drawdown, -1))
-            flat = {key: part.reshape(-1) for key, part in memory.items()}
             limited = weights
-            weights, flat, reduced, unmet_risk = self._overlaid(weights, situation, flat)
+            situation = Situation(t, np.reshape(value, -1), np.reshape(drawdown, -1))
+            memory = {key: part.reshape(-1) for key, part in memory.items()}
+            weights, memory, reduced, unmet_risk = self._overlaid(weights, situation, memory)
+            memory = {key: part.reshape(shape) for key, part in memory.items()}
             binding |= reduced
             if self.limits is not None and weights is not limited:
                 unmet = self.limits.missed(self.limits.measures(weights, near))
             unmet = unmet | unmet_risk
-            memory = {key: part.reshape(shape) for key, part in flat.items()}
         binding = {key: part.reshape(shape) for key, part in binding.items()}
         return weights.reshape(target.shape), memory, binding, unmet.reshape(shape)
 
@@ -224,15 +224,16 @@ class ConstraintSet:
         self, weights: Array, situation: Situation, memory: Memory
     ) -> tuple[Array, Memory, dict[str, Flags], Flags]:
         """Weights after every overlay; again, where one has undone what another had met."""
-        binding = {name: np.zeros(len(weights), bool) for name, _ in self.overlays}
-        unmet = np.zeros(len(weights), bool)
+        none = np.zeros(len(weights), bool)
+        binding, unmet = {name: none for name, _ in self.overlays}, none
         following = dict(memory)
         for again in range(len(self.overlays)):
             before = weights
             for name, overlay in self.overlays:
-                if again and overlay.initial(()):
+                keys = overlay.initial(())
+                if again and keys:
                     continue  # a rule with memory decides once
-                own = {key: memory[f"{name}.{key}"] for key in overlay.initial(())}
+                own = {key: memory[f"{name}.{key}"] for key in keys}
                 share, missed, own = overlay.verdict(weights, situation, own)
                 following |= {f"{name}.{key}": part for key, part in own.items()}
                 weights, moved, stuck = self._mixed(weights, share, overlay.safe, situation.t)

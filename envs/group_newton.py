@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
-FEW = 160  # weights in the rows left from which on each row is finished by itself
+FEW = 120  # weights in the rows left from which on each row is finished by itself
 
 _clip = np._core.umath.clip  # type: ignore[attr-defined]  # np.clip without its Python layers
 
@@ -53,7 +53,7 @@ class _Tables(NamedTuple):
     accuracy: Array  # (B,)
 
     def rows(self, keep: Indices) -> "_Tables":
-        return _Tables(*(part[..., keep] if part.shape[-1] > 1 else part for part in self))
+        return _Tables(*(np.take(a, keep, axis=-1) if a.shape[-1] > 1 else a for a in self))
 
 
 class _Guess(NamedTuple):
@@ -64,7 +64,7 @@ class _Guess(NamedTuple):
     sigma: Array  # (B,)
 
     def rows(self, keep: Indices) -> "_Guess":
-        return _Guess(*(part[..., keep] for part in self))
+        return _Guess(*(np.take(part, keep, axis=-1) for part in self))
 
     def where(self, flags: Flags, other: "_Guess") -> "_Guess":
         """This guess where flagged, else the other."""

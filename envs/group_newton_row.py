@@ -72,8 +72,7 @@ def solve_row(
     """
     held = [problem.held.item(i) for i in split.order]
     row = _row(split, problem, held)
-    guess = _start(split, row)
-    step, guess, before, least = stage or Stage(0, guess, guess, math.inf)
+    step, guess, before, least = stage or _start(split, row)
     while True:
         trades, sums = _trades(split, row, guess)
         error, following = _newton(split, row, guess, sums)
@@ -109,13 +108,14 @@ def _row(split: Split, problem: Problem, held: list[float]) -> _Row:
     )
 
 
-def _start(split: Split, row: _Row) -> Guess:
+def _start(split: Split, row: _Row) -> Stage:
     asked = sigma = 0.0
     for start, stop, risky in split.spans:
         asked += sum(map(abs, row.gap[start:stop])) * risky
     if asked > row.limit + INSIDE and row.limit > 0.0:
         sigma = split.first_sigma(asked, row.limit)
-    return Guess(0.0, [0.0] * len(split.spans), sigma)
+    guess = Guess(0.0, [0.0] * len(split.spans), sigma)
+    return Stage(0, guess, guess, math.inf)
 
 
 def _trades(split: Split, row: _Row, guess: Guess) -> tuple[list[float], Sums]:

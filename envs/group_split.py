@@ -58,7 +58,7 @@ class Split:
         flags = [1.0] * (n_groups - has_cash) + [0.0] * has_cash
         self.spans = list(zip([0, *stops[:-1]], stops, flags, strict=True))
         self.risky = np.array(flags)[:, None]  # (G, 1)
-        self._rate = 0.8 / max(n_assets - has_cash, 1)
+        self._rate = 0.65 / max(n_assets - has_cash, 1)
 
     def spread(self, values: Array) -> Array:
         """(B, N) or (N,) as a table (depth, G, B) or (depth, G, 1), 0 where there is no asset."""
@@ -71,7 +71,7 @@ class Split:
         return table.reshape(-1, table.shape[-1])[self.places].T
 
     def first_sigma(self, asked: Any, limit: Any) -> Any:
-        """A guess at sigma: four fifths of what is right where trades spread exponentially.
+        """A guess at sigma: two thirds of what is right where trades spread exponentially.
 
         From below, Newton's steps go straight to sigma. The logarithm of asked / limit is a
         rational one, made of operations that give the same bits on every machine.

@@ -71,13 +71,12 @@ class RollingMoments:
         """Moments for weights (B, N) at t, int or (B,)."""
         if self.covariances is None:
             return self._from_windows(weights, t)
-        t = np.broadcast_to(t, weights.shape[:1])
+        t = np.full(len(weights), t) if np.ndim(t) == 0 else t
         with_assets = np.empty(weights.shape)  # covariance of the portfolio with each asset
         for start in range(0, len(weights), CHUNK):
             part = slice(start, start + CHUNK)
-            products = self.covariances[t[part]]  # (B, N, N)
-            products *= weights[part, None, :]
-            np.add.reduce(products, axis=-1, out=with_assets[part])
+            covariances = np.take(self.covariances, t[part], axis=0)  # (B, N, N)
+            with_assets[part] = np.matmul(weights[part, None, :], covariances)[:, 0]
         means = self.means[t]
         return Moments(
             np.add.reduce(means * weights, axis=-1),

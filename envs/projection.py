@@ -118,14 +118,23 @@ class Region:
         elif self.has_cash:
             held = held.copy()
             held[:, -1] = 0.0
-        loose = (*bounds.caps.shape[:-1], len(split.groups) - len(self.members))
-        floors = np.concatenate([bounds.floors, np.full(loose, -np.inf)], axis=-1)
-        caps = np.concatenate([bounds.caps, np.full(loose, np.inf)], axis=-1)
+        floors, caps = self._levels if bounds is self.bounds else self._padded(bounds)
         problem = Problem(point, held, bounds.lower, bounds.upper, floors, caps, limit)
         if len(point) > 1:
             return solve_batch(split, problem)
         weights, solved, stand = solve_row(split, problem.row(0))
         return weights[None], np.array([solved]), np.array([stand])
+
+    @cached_property
+    def _levels(self) -> tuple[Array, Array]:
+        return self._padded(self.bounds)
+
+    def _padded(self, bounds: Bounds) -> tuple[Array, Array]:
+        """Floors and caps of the partition: the groups', and none for the rest."""
+        assert self._split is not None
+        loose = (*bounds.caps.shape[:-1], len(self._split.groups) - len(self.members))
+        floors = np.concatenate([bounds.floors, np.full(loose, -np.inf)], axis=-1)
+        return floors, np.concatenate([bounds.caps, np.full(loose, np.inf)], axis=-1)
 
     def _inside(self, request: Request) -> Flags:
         """Whether the points lie within all limits, (B,)."""

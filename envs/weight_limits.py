@@ -41,7 +41,9 @@ def region_of(merged: Merged) -> Region:
     for row, assets in zip(members, groups, strict=True):
         row[list(assets)] = 1.0
     levels = np.array(list(groups.values())).reshape(-1, 2)
-    bounds = Bounds(lower, upper, levels[:, 0], levels[:, 1])
+    floors = np.where(levels[:, 0] > 0.0, levels[:, 0], -np.inf)
+    caps = np.where(levels[:, 1] < 1.0, levels[:, 1], np.inf)
+    bounds = Bounds(lower, upper, floors, caps)
     return Region(bounds, members, merged.turnover, merged.has_cash)
 
 
@@ -67,7 +69,8 @@ class WeightLimits:
         self.merged = merge(parts, len(assets), has_cash)
         self.region = region_of(self.merged)
         self.n_risky = len(assets) - has_cash
-        self._edges, self._owners = self._edge_owners(parts)
+        edges, self._owners = self._edge_owners(parts)
+        self._near, self._beyond = edges - TIGHT, edges + TIGHT
         self._wide: dict[bytes, Bounds] = {}
 
     def project(self, point: Array, held: Array | None, tradable: Flags | None) -> Array:
@@ -110,13 +113,13 @@ class WeightLimits:
 
     def missed(self, measures: Array) -> Flags:
         """Which rows miss a limit, (B,)."""
-        return np.asarray((measures > self._edges + TIGHT).any(axis=-1))
+        return np.asarray((measures > self._beyond).any(axis=-1))
 
     def binding(self, measures: Array, moved: Flags) -> dict[str, Flags]:
         """For each limit, which of the rows that were moved stand at it, (B,)."""
         if not moved.any():
-            return dict.fromkeys(self.names, np.zeros(len(moved), bool))
-        reached = (measures >= self._edges - TIGHT).astype(float) @ self._owners > 0.0
+            return dict.fromkeys(self.names, moved)
+        reached = (measures >= self._near) @ self._owners > 0.0
         return dict(zip(self.names, (reached & moved[:, None]).T, strict=True))
 
     def violation(self, weights: Any, held: Any) -> Any:
