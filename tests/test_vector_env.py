@@ -80,6 +80,27 @@ def test_equals_single_environments(make_market, actions, mode, compact):
         assert (action == kept).all()
 
 
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_twenty_seeds_a_thousand_steps(make_market, mode):
+    market = make_market(200)
+    settings = SETTINGS | {"lookback": 4, "actions": "softmax"}
+    ours = PortfolioVectorEnv(market, 20, autoreset_mode=mode, **settings)
+    theirs = SyncVectorEnv(
+        [lambda: PortfolioEnv(market, **settings) for _ in range(20)], autoreset_mode=mode
+    )
+    same(ours.reset(seed=77)[0], theirs.reset(seed=77)[0])
+    ours.action_space.seed(1)
+    for _ in range(1000):
+        action = ours.action_space.sample()
+        one, two = ours.step(action), theirs.step(action)
+        for x, y in zip(one[:4], two[:4], strict=True):
+            same(x, y)
+        ended = one[2] | one[3]
+        if mode is AutoresetMode.DISABLED and ended.any():
+            pair = [games.reset(options={"reset_mask": ended})[0] for games in (ours, theirs)]
+            same(*pair)
+
+
 def test_reset_by_mask_when_autoreset_is_disabled(market):
     games = PortfolioVectorEnv(market, 3, autoreset_mode=AutoresetMode.DISABLED, **SETTINGS)
     games.reset(seed=0, options={"start": 20})
