@@ -1,0 +1,185 @@
+"""The leak audit of everything that stands between data and an agent: features, joins, scalers.
+
+    report = audit(load_market("files", path="prices.csv"), features=["rsi", "mine.py:signal"])
+    report.passed, report.leaks, report.frame()
+
+Features are built on the market's last rows. Where all assets were there throughout, one is made
+to list late and one to leave; sample tables stand in for those that a feature needs and were not
+given.
+`audit_function` audits anything else, such as an agent's weights.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+
+from market.calendar import resample
+from market.features import FEATURES, build_features, parse_feature
+from market.features.scaling import Method, Scaler
+from market.leaks import TESTS, AuditReport, Finding, audit_function
+from market.market import Market
+from market.plugin import guarded
+from market.sample_tables import SPECS, sample_tables
+from market.sources import load_market
+from market.what_if import with_listings
+
+__all__ = ["JOINS", "TESTS", "AuditReport", "Finding", "audit", "audit_function"]
+
+Tables = Mapping[str, pd.DataFrame]
+
+
+def audit(
+    market: Market | Callable[[], Market],
+    features: Iterable[str | Callable[[Market], Any]] | None = None,
+    *,
+    tables: Tables | None = None,
+    dates: int = 20,
+    rows: int = 1200,
+    seed: int = 0,
+    joins: bool = True,
+) -> AuditReport:
+    """Audit features, and with them the joins of sources and the scalers.
+
+    Args:
+        market: A raw market, or a loader of one.
+        features: Specifications, also of a user's own "module:name" or "file.py:name(20)", or
+            functions of the market; all registered features when not given.
+        tables: Tables that features read; sample ones stand in for those not given.
+        dates: How many dates to test at.
+        rows: Only the last so many rows are used.
+        seed: Of all that is drawn.
+        joins: Whether to audit the joins and the scalers too.
+
+    Returns:
+        One finding a feature, join or scaler and test.
+
+    """
+    whole = market if isinstance(market, Market) else market()
+    world = with_listings(whole[max(0, whole.n_periods - rows) :])
+    tables = {**sample_tables(world, seed), **(tables or {})}
+    findings: list[Finding] = []
+    settings: dict[str, Any] = {"dates": dates, "seed": seed}
+    for feature in _all_features() if features is None else features:
+        name, function = _feature(feature)
+        findings += audit_function(function, (world, tables), name=name, **settings)
+    if joins:
+        for name, join in JOINS.items():
+            made = join.make(world, seed)
+            findings += audit_function(
+                join.function, made, name=f"join {name}", tests=join.tests, **settings
+            )
+        for method in get_args(Method):
+            findings += _audit_scaler(world, method, settings)
+    return AuditReport(tuple(findings))
+
+
+def _all_features() -> list[str]:
+    return [SPECS.get(name, name) for name in FEATURES]
+
+
+def _feature(feature: str | Callable[[Market], Any]) -> tuple[str, Callable[[Any], Any]]:
+    """A name, and the numbers by date of a (market, tables) pair."""
+    if isinstance(feature, str) and ":" not in feature:
+        return feature, partial(_built, feature)
+    if isinstance(feature, str):
+        return feature, _users(feature)
+    return getattr(feature, "__name__", repr(feature)), lambda world: feature(world[0])
+
+
+def _users(reference: str) -> Callable[[Any], Any]:
+    """A user's function as it is, without the check that building it makes."""
+    entry = parse_feature(reference)
+    function = inspect.unwrap(entry.feature.function)
+
+    def values(world: tuple[Market, Tables]) -> Any:
+        given = world if entry.feature.table else world[:1]
+        return guarded(reference, "feature", lambda: function(*given, **entry.settings))
+
+    return values
+
+
+def _built(spec: str, world: tuple[Market, Tables]) -> np.ndarray:
+    market, tables = world
+    built = build_features(market, [spec], tables)
+    return np.hstack([built.features.reshape(market.n_periods, -1), built.context])
+
+
+def _audit_scaler(market: Market, method: Method, settings: dict[str, Any]) -> Sequence[Finding]:
+    """A scaler fitted on the first half, for the rows after it."""
+    end = market.dates[market.n_periods // 2]
+
+    def scaled(other: Market) -> np.ndarray:
+        made = Scaler.fit(other[:end], method).transform(other)
+        return np.hstack([made.features.reshape(made.n_periods, -1), made.context])
+
+    tests = ("truncate", "poison", "scale")
+    return audit_function(
+        scaled, market, name=f"scaler {method}", after=end, tests=tests, **settings
+    )
+
+
+def _as_it_is(market: Market, _: int) -> Market:
+    return market
+
+
+def _prices_with_holes(market: Market, seed: int) -> pd.DataFrame:
+    """Prices as a file has them: each missing on one day in twenty, but for the first asset's."""
+    rng = np.random.default_rng(seed)
+    holes = rng.uniform(size=market.prices.shape) < 0.05
+    holes[:, 0] = False
+    return pd.DataFrame(np.where(holes, np.nan, market.prices), market.dates, market.assets)
+
+
+def _from_file(prices: pd.DataFrame) -> Market:
+    """The market a file of these prices becomes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "prices.csv")
+        prices.to_csv(path, index_label="date")
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # of a made-up file there is nothing to warn
+        try:
+            market = load_market("files", path=path, cash_rate=None, allow_jumps=True)
+        finally:
+            logging.disable(before)
+    return market
+
+
+def _rates(market: Market, seed: int) -> tuple[Market, pd.DataFrame]:
+    """The market, and a yearly rate that is published every other day."""
+    rng = np.random.default_rng(seed)
+    rate = 0.02 + 0.001 * np.cumsum(rng.normal(size=market.n_periods))
+    return market, pd.DataFrame({"rate": np.abs(rate)}, market.dates)[::2]
+
+
+def _with_cash(world: tuple[Market, pd.DataFrame]) -> pd.Series:
+    """What cash earns at those rates."""
+    market, rates = world
+    risky = pd.DataFrame({"asset": np.ones(market.n_periods)}, market.dates)
+    earned = Market.from_prices(risky, cash_rate=rates["rate"], name="cash rate").returns[:, -1]
+    return pd.Series(earned, market.dates)
+
+
+class Join(NamedTuple):
+    """Where a source brings two calendars together."""
+
+    make: Callable[[Market, int], Any]  # (market, seed) -> data
+    function: Callable[[Any], Any]  # data -> numbers by date
+    tests: Sequence[str] = TESTS
+
+
+JOINS: dict[str, Join] = {
+    # a file that begins in a gap knows the first return a few rows later
+    "files": Join(_prices_with_holes, _from_file, ("truncate", "poison", "scale")),
+    "cash rate": Join(_rates, _with_cash),
+    "weekly": Join(_as_it_is, partial(resample, frequency="weekly")),
+    "monthly": Join(_as_it_is, partial(resample, frequency="monthly")),
+}
