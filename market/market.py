@@ -119,9 +119,8 @@ class Market:
         put("features", np.asarray(self.features, np.float32))
         put("context", np.asarray(self.context, np.float32))
         put("risk_free", _own(self.risk_free, np.float64))
-        for key in ("volume", "opens", "highs", "lows"):
-            if getattr(self, key) is not None:
-                put(key, _own(getattr(self, key), np.float64))
+        traded = {key: getattr(self, key) for key in ("volume", "opens", "highs", "lows")}
+        self.__dict__.update({k: None if v is None else _own(v, float) for k, v in traded.items()})
         check_panels(self)
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
