@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds as Box
-from scipy.optimize import LinearConstraint, linprog, milp
 
 from envs.general_projection import Bounds
 from envs.limits import Part
@@ -77,7 +75,7 @@ def check(limits: list[tuple[str, Part]], assets: tuple[str, ...], has_cash: boo
         return merge([limits[i][1] for i in keep], len(assets), has_cash)
 
     kept = list(range(len(limits)))
-    if _meets_one(_reach(merged(kept))):
+    if not limits or _meets_one(_reach(merged(kept))):
         return
     for i in range(len(limits)):  # what the others collide without has no part in it
         fewer = [j for j in kept if j != i]
@@ -92,6 +90,8 @@ def widened(bounds: Bounds, members: Array) -> Bounds | None:
 
     None where no factor helps: nothing may be held.
     """
+    from scipy.optimize import linprog
+
     n_assets = len(bounds.upper)
     ones = np.ones((1, n_assets))
     # variables: weights and the factor, which multiplies every upper bound and cap
@@ -120,6 +120,9 @@ def _meets_one(reach: tuple[float, float]) -> bool:
 
 def _reach(merged: Merged) -> tuple[float, float]:
     """Least and largest sum of weights that the limits allow; nan where they allow none."""
+    from scipy.optimize import Bounds as Box
+    from scipy.optimize import LinearConstraint, milp
+
     n_assets = merged.members.shape[1]
     n_risky = n_assets - merged.has_cash
     lower, upper, floors, caps = merged.bounds

@@ -9,11 +9,11 @@ safe asset is cash unless another is named.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from envs.history import Moments, Past, RollingMoments, RollingReturns
 from envs.shares import normal_share, order_share, tail_share
@@ -184,7 +184,7 @@ class ValueAtRiskLimit(Overlay):
     def share(self, past: Moments | Past) -> tuple[Array, Flags]:
         """Largest share within the limit, and whether there is none."""
         if isinstance(past, Moments):
-            return normal_share(past, -float(norm.ppf(self.tail)), self.limit)
+            return normal_share(past, -NormalDist().inv_cdf(self.tail), self.limit)
         return order_share(past, self.limit)
 
 
