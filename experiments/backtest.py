@@ -72,6 +72,8 @@ class Backtest:
         columns |= {f"target:{a}": self.weights[:, i] for i, a in enumerate(self.assets)}
         columns |= {f"held:{a}": self.held[:, i] for i, a in enumerate(self.assets)}
         columns |= {f"binding:{key}": value for key, value in self.binding.items()}
+        if self.binding:
+            columns["unmet"] = self.unmet
         return pd.DataFrame(columns, index=pd.DatetimeIndex(self.dates[1:], name="date"))
 
 

@@ -77,6 +77,7 @@ def render_report(
         pictures=all_agents(exhibit) if exhibit.agents else {},
         allocations=allocations(exhibit) if exhibit.agents else {},
         trading=_trading(exhibit),
+        limits=_limits(exhibit),
         curves=curves,
         without_curve=[name for name in exhibit.marks if name not in curves],
         seeds=_seeds(exhibit),
@@ -132,6 +133,19 @@ def _span(exhibit: Exhibit) -> dict[str, Any]:
         "runs": len(exhibit.runs),
         "failed": len(exhibit.runs) - finished,
         "agents": len(exhibit.frame),
+    }
+
+
+def _limits(exhibit: Exhibit) -> dict[str, Any]:
+    """For each agent, on what part of the days each limit moved its target, or was missed."""
+    shares = {
+        name: pd.concat([run.backtest for run in runs]).filter(regex="^(binding:|unmet$)").mean()
+        for name, runs in exhibit.agents.items()
+    }
+    table = pd.DataFrame(shares).T.dropna(axis=1, how="all")
+    return {
+        "names": [str(column).removeprefix("binding:") for column in table.columns],
+        "rows": [(name, [f"{share:.1%}" for share in row]) for name, row in table.iterrows()],
     }
 
 

@@ -114,6 +114,20 @@ def test_evaluate_under_other_costs_and_rules(here, capsys):
     assert main(argv) == 2 and "buy" in capsys.readouterr().err
 
 
+def test_limits_at_work_are_counted_in_the_report(here, capsys):
+    limits = "max_weight(0.4),turnover_cap(0.001)"
+    argv = ["compare", *PRICES, "--agents", "equal_weight", "--task.constraints", limits]
+    assert main([*argv, "--workers", "1"]) == 0
+    frame = Run.read(here / "results/compare/equal_weight/seed_000").backtest
+    page = (here / "results/compare/report.html").read_text()
+    section = page[page.index('id="limits"') :]
+    section = section[: section.index("</section>")]
+    shown = re.findall(r"<td>([\d.]+%)</td>", section)
+    expected = [frame[f"binding:{name}"].mean() for name in ("max_weight", "turnover_cap")]
+    assert shown == [f"{share:.1%}" for share in (*expected, frame["unmet"].mean())]
+    assert expected[0] > 0 and (frame[["target:AAA", "target:BBB"]] <= 0.4 + 1e-12).all(axis=None)
+
+
 def test_compare_prints_the_table_and_writes_the_report(here, capsys):
     argv = ["compare", *PRICES, "--agents", f"equal_weight, buy_and_hold, {TINY}", "--workers", "1"]
     assert main(argv) == 0
