@@ -154,8 +154,10 @@ class WeightLimits:
         first = np.zeros(wanted.shape, bool)
         first |= self.region.bounds.lower[: self.n_risky] > 0.0
         for row in self.region.members[self.region.bounds.floors > 0.0, : self.n_risky]:
-            best = np.where(row > 0, wanted, -np.inf).argmax(axis=-1)
-            first[np.arange(len(first)), best] = True
+            within = np.where(row > 0, wanted, -np.inf)
+            some = np.flatnonzero(np.isfinite(within.max(axis=-1)))
+            first[some, within.argmax(axis=-1)[some]] = True
+        first &= np.isfinite(wanted)
         order = np.lexsort((-wanted, ~first), axis=-1)[:, : self.merged.count]
         kept = np.zeros(point.shape, bool)
         np.put_along_axis(kept, order, True, axis=-1)

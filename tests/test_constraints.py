@@ -162,6 +162,16 @@ def test_cardinality_keeps_assets_with_floors() -> None:
     np.testing.assert_allclose(weights, [0, 0, 0.2, 0, 0.6, 0, 0.2], atol=1e-15)
 
 
+def test_cardinality_leaves_room_for_group_floors_and_passes_by_what_cannot_be_traded() -> None:
+    limits = Cardinality(2), GroupCap("metals", 1.0, 0.2), GroupCap("energy", 1.0, 0.1)
+    asked = [0.1, 0.2, 0, 0.1, 0.3, 0.3, 0]
+    weights = project(six(), *limits, weights=asked)
+    assert np.flatnonzero(weights[:6]).tolist() == [1, 3]
+    tradable = np.array([True, False, False, False, True, True, True])
+    weights = project(six(), *limits, weights=asked, tradable=tradable)
+    np.testing.assert_allclose(weights, [0.3, 0, 0, 0, 0.5, 0, 0.2], atol=1e-15)
+
+
 def test_violation_by_hand_in_numpy_and_torch() -> None:
     limits = ConstraintSet.build(
         [MaxWeight(0.3), MinWeight({"gas": 0.1}), GroupCap("metals", 0.5), TurnoverCap(0.2)], six()
