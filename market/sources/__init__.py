@@ -17,15 +17,19 @@ from market.errors import DataError, SettingError
 from market.features import DEFAULT_FEATURES, build_features, warmup_rows
 from market.market import CASH, Date, Market
 from market.names import unknown_name
-from market.sources.bundled import UNIVERSES
+from market.sources.bundled import UNIVERSES, macro_tables
 from market.sources.files import files
+from market.sources.fred import fred
 from market.sources.raw import RawData
 from market.sources.side_tables import SideTable, read_side_tables
 from market.sources.synthetic import synthetic
+from market.sources.yahoo import yahoo
 
 SOURCES: dict[str, Callable[..., Market | RawData]] = {
     **UNIVERSES,
     "files": files,
+    "yahoo": yahoo,
+    "fred": fred,
     "synthetic": synthetic,
 }
 
@@ -81,8 +85,10 @@ def load_market(
     if assets is not None:
         market = select_assets(market, assets)
     market = resample(market, frequency)
-    if features is None and name in UNIVERSES:
-        features = DEFAULT_FEATURES
+    if name in UNIVERSES and features is None:
+        features = DEFAULT_FEATURES  # which read no tables
+    elif name in UNIVERSES:
+        found = macro_tables(until=market.dates[-1])
     if features is not None:
         beside = {**found, **given}
         market = with_features(

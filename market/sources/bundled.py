@@ -1,6 +1,7 @@
 """Universes that need no network: their prices travel inside installed packages and `market/data`.
 
-Each loader returns a raw `Market`: prices, cash at the 3-month Treasury yield known the day before,
+Beside each universe that ends by 2018 there are tables of macro series by release. Each loader
+returns a raw `Market`: prices, cash at the 3-month Treasury yield known the day before,
 and the Treasury yields as context. Dates are those on which every asset has a price; nothing is
 filled forward, and the notes say how many dates that left out.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from market.market import CASH, Market
 from market.sources.treasury import effective_annual, par_bond_index, treasury_yields
 
 _MACRO = ("3m", "2y", "5y", "10y")
+_MOST_STALE = pd.Timedelta(days=62)
 _CASH_NOTE = "cash earns the 3-month Treasury yield published the day before"
 
 
@@ -97,6 +100,63 @@ def stock_sectors() -> dict[str, str]:
     with resources.as_file(text) as file:
         table = pd.read_csv(file, keep_default_na=False)
     return dict(zip(table["asset"], table["sector"], strict=True))
+
+
+@dataclass(frozen=True)
+class MacroSeries:
+    """A series of the `arch` package and when its figures were known.
+
+    Attributes:
+        path: File in the package.
+        column: Of the file.
+        monthly: Whether a figure is about a whole month, dated by its first day.
+        lag: Days from the end of its day or month to the date on which a figure counts as known.
+        unit: What a figure is multiplied by.
+
+    """
+
+    path: str
+    column: str
+    monthly: bool
+    lag: int
+    unit: float = 1.0
+
+
+# VIX closes a quarter of an hour after stocks do; the EIA publishes oil prices weekly; Moody's
+# averages are out within days; core CPI is due in the middle of the next month, and its latest
+# release in these years came 30 days after the month's end (September 2013).
+MACRO = {
+    "vix": MacroSeries("data/vix/vix.csv.gz", "vix", monthly=False, lag=1),
+    "wti": MacroSeries("data/wti/wti.csv.gz", "DCOILWTICO", monthly=False, lag=8),
+    "aaa": MacroSeries("data/default/default.csv.gz", "AAA", monthly=True, lag=7, unit=0.01),
+    "baa": MacroSeries("data/default/default.csv.gz", "BAA", monthly=True, lag=7, unit=0.01),
+    "core_cpi": MacroSeries("data/core_cpi/core-cpi.csv.gz", "CPILFESL", monthly=True, lag=30),
+}
+
+
+def macro_tables(until: pd.Timestamp | None = None) -> dict[str, pd.DataFrame]:
+    """VIX, oil, corporate yields and core consumer prices by release: date, published, value.
+
+    `vix` in percent (2014 to 2018), `wti` in dollars (from 1986), `aaa` and `baa` Moody's yields
+    as fractions a year (from 1919), `core_cpi` an index (from 1957, seasonally adjusted, as revised
+    by 2018). Publication dates are bounds from above: see `MACRO`.
+
+    Args:
+        until: Only series whose last figure is no more than 62 days older than this.
+
+    """
+    tables = {}
+    for name, series in MACRO.items():
+        figures = pd.to_numeric(
+            _packaged("arch", series.path)[series.column].replace(".", np.nan)
+        ).dropna()
+        dates = pd.DatetimeIndex(figures.index)
+        ends = dates + pd.offsets.MonthEnd(0) if series.monthly else dates
+        published = ends + pd.Timedelta(days=series.lag)
+        if until is None or until - published[-1] <= _MOST_STALE:
+            values = figures.to_numpy(np.float64) * series.unit
+            tables[name] = pd.DataFrame({"date": dates, "published": published, "value": values})
+    return tables
 
 
 def _with_cash(

@@ -117,9 +117,10 @@ class Optimum:
         """The state at each row of a market of this kind, read from its feature "signal", (T,)."""
         if self.chain.n_states == 1:
             return np.zeros(market.n_periods, int)
-        if SIGNAL not in market.feature_names:
+        names = [name for name in market.feature_names if name in (SIGNAL, f"table({SIGNAL})")]
+        if not names:
             raise DataError(f"{market.name}: has no feature '{SIGNAL}' that would show its state")
-        shown = market.features[:, 0, market.feature_names.index(SIGNAL), None]
+        shown = market.features[:, 0, market.feature_names.index(names[0]), None]
         return np.abs(shown - self.chain.signals).argmin(axis=1)
 
     def growth_along(self, market: Market, held: np.ndarray, targets: np.ndarray) -> float:

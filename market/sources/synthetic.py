@@ -38,7 +38,7 @@ def synthetic(
     """A seeded market: the same kind, options and seed give the same market to the bit.
 
     What a kind shows beside returns, such as "signal", is a feature of the market, and a table of
-    that name for when other features are asked for too: `features=["return(5)", "table(signal)"]`.
+    that name for when other features are asked for: `features=["return(5)", "table('signal')"]`.
 
     Args:
         kind: One of `KINDS`: gbm, regimes, mean_reverting, bootstrap, noise, kelly, alternating,
