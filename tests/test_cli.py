@@ -115,7 +115,7 @@ def test_evaluate_under_other_costs_and_rules(here, capsys):
 
 
 def test_limits_at_work_are_counted_in_the_report(here, capsys):
-    limits = "max_weight(0.4),turnover_cap(0.001)"
+    limits = "max_weight(0.4),turnover_cap(0.1)"
     argv = ["compare", *PRICES, "--agents", "equal_weight", "--task.constraints", limits]
     assert main([*argv, "--workers", "1"]) == 0
     frame = Run.read(here / "results/compare/equal_weight/seed_000").backtest
