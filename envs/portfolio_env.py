@@ -10,6 +10,7 @@ import numpy as np
 
 from envs.actions import ActionMap
 from envs.costs import Cost
+from envs.render import Film
 from envs.rules import GameState, Outcome, Rules, check_options, finished, plain_state, state_of
 from market import Market, SettingError
 
@@ -43,11 +44,14 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         rebalance_every: Trade on every k-th decision only; between them the portfolio drifts.
         band: Trade only where the target's turnover from the drifted weights is above this.
         ruin: Fraction of the starting value at which the episode terminates.
-        render_mode: "ansi" or None.
+        render_mode: "ansi", "rgb_array" or None.
 
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 10}  # noqa: RUF012  # as gymnasium declares it
+    metadata: dict[str, Any] = {  # noqa: RUF012  # as gymnasium declares it
+        "render_modes": ["ansi", "rgb_array"],
+        "render_fps": 10,
+    }
 
     def __init__(
         self,
@@ -98,6 +102,7 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         self._dates = list(self.market.dates)
         self._state: GameState | None = None
         self._playing = False
+        self._film = Film(self.market) if render_mode == "rgb_array" else None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -109,6 +114,7 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         row = self.rules.start_row(options.get("start"), self.np_random)
         self._state = self.rules.initial(row, self.rules.start_weights(options.get("weights")))
         self._playing = True
+        self._start_film()
         return self._observation(self._state), self._info(self._state)
 
     def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -124,13 +130,28 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         self._state = state
         terminated, truncated = bool(outcome.terminated), bool(outcome.truncated)
         self._playing = not (terminated or truncated)
+        if self._film is not None:
+            self._film.add(state.t, state.portfolio.value, state.portfolio.weights)
         info = self._info(state, outcome)
         return self._observation(state), float(outcome.reward), terminated, truncated, info
 
-    def render(self) -> str | None:
-        """Date, value and weights as one line of text, in render mode "ansi"."""
-        if self.render_mode != "ansi" or self._state is None:
+    def render(self) -> Any:
+        """The episode so far.
+
+        Returns:
+            Date, value and weights as one line of text in render mode "ansi"; in "rgb_array" a
+            picture of value and weights so far, (540, 960, 3) uint8; None without a mode.
+
+        Raises:
+            ActionError: If no episode was started.
+
+        """
+        if self.render_mode is None:
             return None
+        if self._state is None:
+            raise finished()
+        if self._film is not None:
+            return self._film.frame()
         portfolio = self._state.portfolio
         held = zip(self.market.assets, portfolio.weights, strict=True)
         weights = "  ".join(f"{asset} {100 * weight:5.1f} %" for asset, weight in held)
@@ -151,6 +172,12 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         self._playing = state["playing"]
         self.np_random.bit_generator.state = state["generator"]
         self._state = state_of(state["game"])
+        self._start_film()
+
+    def _start_film(self) -> None:
+        if self._film is not None and self._state is not None:
+            portfolio = self._state.portfolio
+            self._film.start(self._state.t, portfolio.value, portfolio.weights)
 
     def _observation(self, state: GameState) -> dict[str, np.ndarray]:
         weights = state.portfolio.weights.astype(np.float32)
