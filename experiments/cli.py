@@ -19,7 +19,7 @@ commands:
   compare    train and back-test several agents; table and report
   evaluate   back-test a saved agent on other data or other days
   report     make an HTML report of runs
-  data       list the market data there are
+  data       list, show and check market data, audit features for leaks
 
 options:
   -h, --help   show this, or the help of a command: allocgym train --help

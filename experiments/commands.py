@@ -184,20 +184,10 @@ def report(argv: list[str]) -> int:
 
 
 def data(argv: list[str]) -> int:
-    """List the market data there are: allocgym data [show NAME]."""
-    from experiments.tables import print_market, print_sources
+    """List, show and check market data, and audit what is made of them."""
+    from experiments.data_commands import data as run
 
-    line = read_tokens(argv, flags=FLAGS)
-    if "help" in line.flags:
-        print("usage: allocgym data [show NAME]\n\nList bundled market data and other sources,")
-        print("or show one universe: span, assets, features and caveats.")
-    elif not line.words:
-        print_sources()
-    elif line.words[0] == "show" and len(line.words) == 2:
-        print_market(line.words[1])
-    else:
-        raise SettingError(f"data: expected nothing or `show NAME`, got {' '.join(argv)!r}")
-    return 0
+    return run(argv)
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {

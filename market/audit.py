@@ -70,7 +70,8 @@ def audit(
     settings: dict[str, Any] = {"dates": dates, "seed": seed}
     for feature in _all_features() if features is None else features:
         name, function = _feature(feature)
-        findings += audit_function(function, (world, tables), name=name, **settings)
+        read = _tables_of(feature, tables)
+        findings += audit_function(function, (world, read), name=name, **settings)
     if joins:
         for name, join in JOINS.items():
             made = join.make(world, seed)
@@ -84,6 +85,12 @@ def audit(
 
 def _all_features() -> list[str]:
     return [SPECS.get(name, name) for name in FEATURES]
+
+
+def _tables_of(feature: str | Callable[[Market], Any], tables: Tables) -> Tables:
+    """The tables a feature may read."""
+    wanted = parse_feature(feature).feature.table if isinstance(feature, str) else ""
+    return {name: table for name, table in tables.items() if wanted in ("*", name)}
 
 
 def _feature(feature: str | Callable[[Market], Any]) -> tuple[str, Callable[[Any], Any]]:
