@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.dates import date2num
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.figures import LINE_POINTS, NARROW, STYLE, WIDE, canvas, thin, time_axis
 from experiments.run_dir import write_atomic
@@ -154,6 +155,7 @@ def _panel(market: Market, column: int) -> Markup:
     steps = [row for row, i, _ in jumps(market.prices[:, [column]]) if i == 0]
     axes.plot(days[steps], prices[steps], "o", mfc="none", mec=line_colour(1), ms=8)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
     axes.yaxis.set_minor_formatter(lambda *_: "")
     time_axis(axes, market.dates, PANEL_WIDTH)
