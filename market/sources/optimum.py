@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,12 +68,17 @@ class Optimum:
             method = "dynamic programming over the risky weight: a no-trade band in each state"
         else:
             raise SettingError(f"cost: needs one risky asset and cash, got {chain.n_assets} assets")
-        found = cls(kind, chain, cost, low, high, 0.0, 0.0, method + note)
-        object.__setattr__(found, "growth", found.growth_of(found.policy))
-        object.__setattr__(
-            found, "growth_equal", found.growth_of(lambda _, w: np.broadcast_to(equal, w.shape))
+        chances, states = chain.stationary, np.arange(chain.n_states)
+        best = float(chances @ chain.log_growth(states, low))
+        even = float(chances @ chain.log_growth(states, np.tile(equal, (chain.n_states, 1))))
+        found = cls(kind, chain, cost, low, high, best, even, method + note)
+        if not cost:
+            return found
+        return replace(
+            found,
+            growth=found.growth_of(found.policy),
+            growth_equal=found.growth_of(lambda _, held: np.broadcast_to(equal, held.shape)),
         )
-        return found
 
     def policy(self, states: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The best targets (B, N) from states (B,) and the weights held (B, N)."""
