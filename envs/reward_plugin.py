@@ -1,22 +1,15 @@
 """A user's own reward: found by `module:Name` or `file.py:Name`, and checked at every step.
 
 A reward is a subclass of `Reward`, an instance of one, or a function of the transition that returns
-an array of shape (*B,). Whatever belongs to Python itself (`os:system`) is refused before it is
-imported. A file is run anew each time it is named.
+an array of shape (*B,); `market.plugin` finds it.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +17,7 @@ import numpy as np
 from envs.reward_base import Memory, Reward
 from envs.simulator import Array, Transition, namespace
 from market import Market, SettingError
-from market.errors import InputError
+from market.plugin import guarded, refuse_python
 
 GREATEST_REWARD = 1e12  # what is beyond overflows when a learner squares it in float32
 
@@ -68,7 +61,7 @@ class PlugIn(Reward):
                 raise SettingError(
                     f"reward `{label}`: a class must subclass Reward and write __call__"
                 )
-            source = guarded(label, lambda: source(*values, **settings))
+            source = _guarded(label, lambda: source(*values, **settings))
         elif given:
             raise SettingError(f"reward `{label}`: only a class takes settings, got ({given})")
         elif not isinstance(source, Reward):
@@ -82,7 +75,7 @@ class PlugIn(Reward):
         if not isinstance(self.source, Reward):
             return {}
         source = self.source
-        memory = guarded(self.name, lambda: source.initial(batch_shape, xp))
+        memory = _guarded(self.name, lambda: source.initial(batch_shape, xp))
         if not isinstance(memory, dict):
             raise SettingError(
                 f"reward `{self.name}`: initial must return a dict, got {memory!r:.50}"
@@ -101,7 +94,7 @@ class PlugIn(Reward):
         if not isinstance(self.source, Reward):
             return self
         source = self.source
-        bound = guarded(self.name, lambda: source.bind(market))
+        bound = _guarded(self.name, lambda: source.bind(market))
         if not isinstance(bound, Reward):
             raise SettingError(
                 f"reward `{self.name}`: bind must return a Reward, got {bound!r:.50}"
@@ -112,9 +105,9 @@ class PlugIn(Reward):
         """The source's reward, checked."""
         source = self.source
         if not isinstance(source, Reward):
-            values = guarded(self.name, lambda: source(transition))
+            values = _guarded(self.name, lambda: source(transition))
             return check_reward(values, self.name, transition.portfolio_return), memory
-        result = guarded(self.name, lambda: source(transition, memory))
+        result = _guarded(self.name, lambda: source(transition, memory))
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
             raise SettingError(
                 f"reward `{self.name}`: __call__ must return (reward, memory), got {result!r:.50}"
@@ -146,7 +139,7 @@ def check_reward(values: Any, name: str, like: Array) -> Array:
     if xp is not np and type(values) is type(like):
         array = xp.astype(values, xp.float64)  # keeps the gradient
     else:
-        array = guarded(name, lambda: xp.asarray(values, dtype=xp.float64))
+        array = _guarded(name, lambda: xp.asarray(values, dtype=xp.float64))
     if tuple(array.shape) != shape:
         raise SettingError(
             f"reward `{name}` must return shape {shape}, got shape {tuple(array.shape)}"
@@ -162,51 +155,8 @@ def check_reward(values: Any, name: str, like: Array) -> Array:
     return array
 
 
-def load_plugin(reference: str) -> Any:
-    """What `module:Name` or `file.py:Name` names.
-
-    Raises:
-        SettingError: If there is no such file, module or name, or if it is part of Python itself.
-
-    """
-    place, _, name = reference.rpartition(":")
-    if place.endswith(".py"):
-        module = _run_file(Path(place).expanduser(), reference)
-    else:
-        _refuse_own(place, reference)
-        module = guarded(reference, lambda: importlib.import_module(place))
-    if not hasattr(module, name):
-        raise SettingError(f"reward `{reference}`: {place} has no {name!r}")
-    return getattr(module, name)
-
-
-def guarded(name: str, call: Callable[[], Result]) -> Result:
-    """Run a user's code; whatever it raises becomes one line that names the reward."""
-    try:
-        return call()
-    except InputError:
-        raise
-    except Exception as error:  # any fault of code that is not ours
-        reason = " ".join(str(error).split())
-        raise SettingError(f"reward `{name}` raised {type(error).__name__}: {reason}") from error
-
-
-def _run_file(path: Path, reference: str) -> ModuleType:
-    if not path.is_file():
-        raise SettingError(f"reward `{reference}`: there is no file {path}")
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-    spec = importlib.util.spec_from_file_location(f"allocgym_reward_{digest}", path)
-    if spec is None or spec.loader is None:
-        raise SettingError(f"reward `{reference}`: {path} is no Python file")
-    module, run = importlib.util.module_from_spec(spec), spec.loader.exec_module
-    sys.modules[module.__name__] = module  # dataclasses and pickle look their module up there
-    guarded(reference, lambda: run(module))
-    return module
-
-
-def _refuse_own(module: str, label: str) -> None:
-    if module.partition(".")[0] in sys.stdlib_module_names:
-        raise SettingError(f"reward `{label}`: {module} is part of Python, no reward")
+def _guarded(name: str, call: Callable[[], Result]) -> Result:
+    return guarded(name, "reward", call)
 
 
 def _check_function(label: str, source: Any) -> None:
@@ -219,7 +169,7 @@ def _check_function(label: str, source: Any) -> None:
             f"reward `{label}` must be an expression, a Reward or a function of the transition, "
             f"got {source!r:.50}"
         )
-    _refuse_own(getattr(owner, "__module__", None) or "", label)
+    refuse_python(getattr(owner, "__module__", None) or "", label, "reward")
     try:
         inspect.signature(source).bind(None)
     except (TypeError, ValueError):

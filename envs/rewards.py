@@ -28,7 +28,7 @@ from envs.reward_objectives import (
     Turnover,
     Violation,
 )
-from envs.reward_plugin import PlugIn, check_reward, load_plugin
+from envs.reward_plugin import PlugIn, check_reward
 from envs.reward_ratios import (
     ConditionalValueAtRisk,
     DifferentialDownside,
@@ -40,6 +40,7 @@ from envs.reward_ratios import (
 from envs.simulator import Array, Transition
 from market import SettingError
 from market.names import unknown_name
+from market.plugin import load_plugin
 
 __all__ = ["REWARDS", "Memory", "Reward", "Violation", "WeightedSum", "check_reward", "make_reward"]
 
@@ -96,7 +97,7 @@ def _named(
     if ":" in reference:
         if not plugins:
             raise SettingError(f"reward `{reference}` is a user's code, which is not allowed here")
-        return PlugIn.wrap(load_plugin(reference), values, settings, reference)
+        return PlugIn.wrap(load_plugin(reference, "reward"), values, settings, reference)
     if reference not in REWARDS:
         raise unknown_name("reward", reference, REWARDS)
     kind = REWARDS[reference]
