@@ -104,7 +104,7 @@ class DownloadCache:
         content = buffer.getvalue()
         digest = hashlib.sha256(content).hexdigest()
         path = self._entry_path(key)
-        old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        old = _entry_or_nothing(path)
         dates = pd.DatetimeIndex(frame.index.get_level_values(0))
         entry = {
             "key": key,
@@ -160,6 +160,15 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _entry_or_nothing(path: Path) -> dict[str, Any]:
+    """The entry that is about to be replaced; a damaged one counts as none."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return entry if isinstance(entry, dict) and "file" in entry else {}
 
 
 def _file_name(key: str) -> str:

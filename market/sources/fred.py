@@ -225,7 +225,8 @@ def _download(client: Any, key: str) -> pd.DataFrame:
             [pd.DatetimeIndex(pd.to_datetime(rows[column])) for column in dates.values()],
             names=list(dates),
         )
-        frame = pd.DataFrame({"value": rows["value"].to_numpy(float)}, index).sort_index()
+        values = [np.nan if pd.isna(value) else float(value) for value in rows["value"]]
+        frame = pd.DataFrame({"value": values}, index).sort_index()
     if not np.isfinite(frame["value"]).any():
         raise ValueError("the answer is empty")
     return frame
