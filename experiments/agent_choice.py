@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import re
-import sys
-from pathlib import Path
-from typing import Any
-
 from agents import AGENTS
 from agents.base import Agent
 from experiments.config import AgentConfig
 from market.errors import InputError, SettingError
+from market.plugin import load_plugin
 
 
 def make_agent(config: AgentConfig) -> Agent:
@@ -41,29 +35,7 @@ def agent_class(name: str) -> type[Agent]:
     if ":" not in name:
         found: type[Agent] = AGENTS[name]
         return found
-    place, _, attribute = name.rpartition(":")
-    if place.partition(".")[0] in sys.stdlib_module_names:
-        raise SettingError(f"agent {name!r}: {place} is part of Python, no agent")
-    try:
-        module = _run_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-    except InputError:
-        raise
-    except Exception as error:  # any fault of code that is not ours
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SettingError(f"agent {name!r} cannot be imported: {reason}") from error
-    kind = getattr(module, attribute, None)
+    kind = load_plugin(name, "agent")
     if not isinstance(kind, type) or not issubclass(kind, Agent):
-        raise SettingError(f"agent {name!r}: {attribute} must be a subclass of agents.base.Agent")
+        raise SettingError(f"agent `{name}` must be a subclass of agents.base.Agent")
     return kind
-
-
-def _run_file(path: Path) -> Any:
-    if not path.is_file():
-        raise SettingError(f"agent: there is no file {path}")
-    name = "allocgym_agent_" + re.sub(r"\W", "_", str(path.resolve()))
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
