@@ -8,7 +8,7 @@ import pytest
 
 from market import DataError, Market, SettingError, load_market
 from market.sources import SOURCES
-from market.sources.bundled import UNIVERSES, multi_asset, stock_sectors
+from market.sources.bundled import UNIVERSES, macro_tables, multi_asset, stock_sectors
 from market.sources.treasury import effective_annual, par_bond_index, treasury_yields
 
 
@@ -104,6 +104,51 @@ def test_yields_are_never_from_the_future() -> None:
     for date in ("2001-09-17", "2008-12-10", "2015-06-01"):
         known = yields.loc[:date, "3m"].dropna().iloc[-1]
         assert raw.context[raw.index(date), 0] == pytest.approx(known, rel=1e-6)
+
+
+def test_macro_series_are_the_packages_own_by_release() -> None:
+    from arch.data import core_cpi, default, vix, wti
+
+    tables = macro_tables()
+    for name, (module, column, unit) in {
+        "vix": (vix, "vix", 1.0),
+        "wti": (wti, "DCOILWTICO", 1.0),
+        "aaa": (default, "AAA", 0.01),
+        "baa": (default, "BAA", 0.01),
+        "core_cpi": (core_cpi, "CPILFESL", 1.0),
+    }.items():
+        truth = pd.to_numeric(module.load()[column], errors="coerce").dropna()
+        np.testing.assert_allclose(tables[name]["value"], truth * unit, rtol=1e-12)
+        assert list(tables[name]["date"]) == list(truth.index)
+        assert (tables[name]["published"] > tables[name]["date"]).all()
+        assert tables[name]["published"].is_monotonic_increasing
+
+
+def test_a_month_is_known_only_when_it_was_published() -> None:
+    cpi = macro_tables()["core_cpi"].set_index("date")["published"]
+    assert cpi["2013-09-01"] == pd.Timestamp("2013-10-30")  # late, after the shutdown
+    assert cpi["2013-08-01"] >= pd.Timestamp("2013-09-17")  # the days of the official releases
+    assert cpi["2008-01-01"] >= pd.Timestamp("2008-02-20")
+    market = load_market(features=["macro('core_cpi')", "credit_spread", "macro('vix')"])
+    assert market.dates[0] == pd.Timestamp("2014-01-06")  # VIX of the Friday before
+    levels = pd.Series(market.context[:, 0], market.dates)
+    changes = pd.DatetimeIndex(levels.index[levels.diff() != 0])[1:]
+    assert len(changes) == 60 and ((changes.day >= 28) | (changes.day <= 4)).all()
+    spread = pd.Series(market.context[:, 1], market.dates)
+    assert spread["2018-11-07"] == pytest.approx(0.0507 - 0.0414, abs=1e-6)  # of October
+
+
+def test_series_that_ended_long_before_a_universe_are_not_handed_on() -> None:
+    assert macro_tables(pd.Timestamp("2022-12-28")) == {}
+    assert set(macro_tables(pd.Timestamp("2018-12-31"))) == set(macro_tables())
+    with pytest.raises(
+        DataError, match="us_stocks: has neither a table nor a context column 'baa'"
+    ):
+        load_market("us_stocks", features=["credit_spread"])
+    part = load_market(
+        "factors", tables=macro_tables(), features=["credit_spread"], end="2018-06-29"
+    )
+    assert 0.005 < part.context.min() < part.context.max() < 0.02
 
 
 def test_start_and_end_are_inclusive_and_features_keep_their_history(multi: Market) -> None:

@@ -1,5 +1,6 @@
 """Price files: all layouts give one market, and bad input is one line that names its place."""
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pandas as pd
 import pytest
 
 from market import DataError, InputError, Market, SettingError, load_market
+from market.sources.memory import memory
+from market.sources.side_tables import read_side_table
 
 WIDE = """date,AAA,BBB
 2020-01-01,10,20
@@ -490,3 +493,205 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
             assert "\n" not in str(error)
             outcomes[False] += 1
     assert min(outcomes.values()) > 10
+
+
+# ---- a folder with one file an asset, and tables beside the prices
+
+
+OHLC = "Date,Open,High,Low,Close,Adj Close,Volume\n"
+
+
+def put_folder(folder: Path) -> Path:
+    put(folder, OHLC + "2020-01-01,9,11,8,10,5,100\n2020-01-02,10,12,9,11,5.5,90\n", "AAA.csv")
+    put(folder, "date,close\n2020-01-02,20\n2020-01-03,22\n", "BRK.B.csv")
+    return folder
+
+
+def test_a_folder_is_one_asset_a_file(tmp_path: Path) -> None:
+    market = load_market("files", path=put_folder(tmp_path), max_gap=0)
+    assert market.assets == ("AAA", "BRK.B", "cash") and market.n_periods == 3
+    np.testing.assert_array_equal(market.prices[:, 0], [5, 5.5, np.nan])
+    np.testing.assert_array_equal(market.prices[:, 1], [np.nan, 20, 22])
+    assert market.volume is not None and market.highs is not None
+    np.testing.assert_array_equal(market.volume[:, 0], [100, 90, np.nan])
+    np.testing.assert_allclose(market.highs[:2, 0], [5.5, 6.0])
+    assert market.notes[0] == f"{tmp_path.name}: 2 files read as one asset each"
+    assert "AAA.csv: read as a single table" in market.notes
+
+
+def test_a_folder_may_hold_side_files_and_others(tmp_path: Path) -> None:
+    put_folder(tmp_path)
+    put(tmp_path, "asset,sector\nAAA,energy\nBRK.B,money\n", "sectors.csv")
+    put(tmp_path, FUNDAMENTALS, "fundamentals.csv")
+    put(tmp_path, "read me", "notes.md")
+    market = load_market("files", path=tmp_path, features=["price_to_book"])
+    assert market.sectors == {"AAA": "energy", "BRK.B": "money"}
+    assert market.feature_names == ("price_to_book",)
+    said = market.notes[0]
+    assert "fundamentals.csv, sectors.csv taken as side files; left alone: notes.md" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (
+            "AAA.txt",
+            "date,close\n2020-01-01,1\n2020-01-02,2\n",
+            "asset 'AAA' stands in AAA.csv and in",
+        ),
+        ("wide.csv", WIDE, "wide.csv: looks like a wide table, but each file of a folder is one"),
+        ("CCC.csv", "date,close\n2020-01-01,-1\n2020-01-02,2\n", "CCC.csv: column 'close', row 2"),
+        ("=x.csv", "date,close\n2020-01-01,1\n2020-01-02,2\n", "'=x' is no name for an asset"),
+    ],
+)
+def test_a_bad_file_in_a_folder_is_named(tmp_path: Path, name: str, text: str, words: str) -> None:
+    put_folder(tmp_path)
+    put(tmp_path, text, name)
+    with pytest.raises(DataError) as caught:
+        load_market("files", path=tmp_path)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_without_prices_says_what_it_holds(tmp_path: Path) -> None:
+    put(tmp_path, "x", "readme.md")
+    with pytest.raises(DataError, match=r"holds no price file \(.csv, .*\), but readme.md"):
+        load_market("files", path=tmp_path)
+    with pytest.raises(SettingError, match="sha256: is the digest of a file"):
+        load_market("files", path=tmp_path, sha256="0" * 64)
+
+
+FUNDAMENTALS = """Ticker,Report_Date,Filing_Date,EPS,Book Value,Currency
+AAA,2019-09-30,2019-11-05,0.5,4,USD
+AAA,2019-12-31,,0.6,,USD
+BBB,2019-09-30,2019-11-06,-0.1,8,USD
+"""
+
+
+def test_fundamentals_are_read_and_said(tmp_path: Path) -> None:
+    side = put(tmp_path, FUNDAMENTALS, "figures.csv")
+    frame, note = read_side_table("fundamentals", side)
+    assert list(frame.columns) == ["period_end", "published", "asset", "eps", "book_value"]
+    assert frame["published"].isna().tolist() == [False, True, False]
+    assert frame["period_end"][1] == pd.Timestamp("2019-12-31")
+    np.testing.assert_array_equal(frame["book_value"], [4, np.nan, 8])
+    assert note == (
+        "figures.csv: read as the table 'fundamentals': Report_Date as period_end, Filing_Date as "
+        "published, Ticker as asset; values eps, book_value; left out, not numbers: Currency"
+    )
+    market = load(tmp_path, WIDE, fundamentals=side, features=["price_to_book"])
+    np.testing.assert_allclose(market.features[:, 0, 0], np.array([10, 11, 12.5, 12]) / 4)
+    assert note in market.notes
+
+
+def test_news_keep_their_zone_and_score(tmp_path: Path) -> None:
+    text = (
+        "time,symbol,headline,source,score\n2020-01-02T15:00:00Z,AAA,up,wire,0.5\n"
+        "2020-01-02T23:00:00+01:00,BBB,down,wire,-0.5\n"
+    )
+    side = put(tmp_path, text, "news.csv")
+    frame, note = read_side_table("news", side)
+    assert frame["timestamp"].tolist() == [
+        pd.Timestamp("2020-01-02 15:00", tz="UTC"),
+        pd.Timestamp("2020-01-02 22:00", tz="UTC"),
+    ]
+    assert frame["text"].tolist() == ["up", "down"]
+    assert "left out, not numbers: source" in note
+    market = load(tmp_path, WIDE, news=side, features=["sentiment"])
+    np.testing.assert_allclose(market.features[:, 0, 0], [0, 0.5, 0, 0])  # 10 in New York
+    np.testing.assert_allclose(market.features[:, 1, 0], [0, 0, -0.5, 0])  # after the close
+
+
+def test_any_table_comes_beside_any_source(tmp_path: Path) -> None:
+    side = put(tmp_path, "date,published,value\n2004-12-31,2005-01-10,7\n2005-01-31,2005-02-10,8\n")
+    market = load_market(tables={"mine": side}, features=["macro('mine')"], end="2005-12-30")
+    shown = pd.Series(market.context[:, 0], market.dates)
+    assert (shown["2005-02-09"], shown["2005-02-10"]) == (7, 8)
+    assert any("read as the table 'mine'" in note for note in market.notes)
+    frame = pd.DataFrame({"date": pd.to_datetime(["2004-01-05"]), "value": [1.0]})
+    market = load_market(tables={"mine": frame}, features=["macro('mine', 1)"], end="2005-12-30")
+    assert market.dates[0] == pd.Timestamp("2004-01-06")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("fundamentals", "asset,eps\nA,1\nB,2\n", "needs a column named period_end"),
+        (
+            "news",
+            "timestamp,asset\n2020-01-01,A\n2020-01-02,B\n",
+            "needs a column named text or score",
+        ),
+        (
+            "mine",
+            "date,value\n2020-01-01,1\n2020-01-02,x\n",
+            "row 3 (2020-01-02): 'x' is not a finite",
+        ),
+        ("mine", "date,value\n2020-01-01,1\n,2\n", "column 'date', row 3: the date is missing"),
+        ("mine", "date,value\n2020-01-01,1\nsoon,2\n2020-01-03,3\n", "row 3: 'soon' is not a date"),
+        ("news", "time,text\n2020-01-01T10:00Z,a\nsoon,b\n", "row 3: 'soon' is not a time"),
+    ],
+)
+def test_a_bad_side_table_is_named(tmp_path: Path, name: str, text: str, words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read_side_table(name, put(tmp_path, text, "side.csv"))
+    assert str(caught.value).startswith("side.csv: ") and words in str(caught.value)
+
+
+def test_side_tables_about_nothing_or_of_no_form_are_refused(tmp_path: Path) -> None:
+    side = put(tmp_path, FUNDAMENTALS.replace("AAA", "X").replace("BBB", "Y"), "figures.csv")
+    with pytest.raises(DataError, match=r"none of its assets \(X, X, Y, ..\) is among those"):
+        load(tmp_path, WIDE, fundamentals=side)
+    with pytest.raises(SettingError, match="tables: 'mine' must be a data frame or a path, got 7"):
+        load_market(tables={"mine": 7})  # type: ignore[dict-item]
+
+
+# ---- changed files, the future, and what no memory holds
+
+
+@pytest.mark.parametrize("name", ["prices.csv", "prices.parquet"])
+def test_a_registered_file_may_not_change(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    table().to_csv(path) if name.endswith("csv") else table().to_parquet(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert load_market("files", path=path, sha256=digest.upper()).n_periods == 60
+    (tmp_path / f"{name}.sha256").write_text(f"{digest}  {name}\n")
+    assert load_market("files", path=path).n_periods == 60
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    for given in (None, digest):
+        with pytest.raises(DataError, match=rf"{name}: file changed since it was registered: its"):
+            load_market("files", path=path, sha256=given)
+
+
+def test_a_date_in_the_future_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"row 5: '2190-01-06' is in the future; is date_format"):
+        load(tmp_path, WIDE.replace("2020-01-06", "2190-01-06"))
+
+
+def test_a_long_file_too_large_for_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        f"{date:%Y-%m-%d},A{i},1"
+        for i, date in enumerate(pd.date_range("1990-01-01", periods=3000))
+    ]
+    text = "date,asset,close\n" + "\n".join(rows) + "\n"
+    monkeypatch.setattr("market.sources.memory.memory", lambda: 4e8)
+    with pytest.raises(DataError, match=r"prices.csv: 3000 dates x 3000 assets need about 1 GB"):
+        load(tmp_path, text)
+    assert memory() > 1e8
+
+
+def test_calendars_that_differ_are_a_choice(tmp_path: Path) -> None:
+    days = pd.date_range("2020-01-01", periods=60)
+    frame = pd.DataFrame({"BTC": np.linspace(100, 130, 60), "SPY": np.linspace(300, 320, 60)}, days)
+    frame.loc[days.day_of_week >= 5, "SPY"] = np.nan
+    frame.rename_axis("date").to_csv(tmp_path / "prices.csv")
+    with pytest.raises(DataError, match=r"'BTC' trades at weekends.*set calendar to inner"):
+        load_market("files", path=tmp_path / "prices.csv")
+    weekdays = int((days.day_of_week < 5).sum())
+    for calendar, rows in (("inner", weekdays), ("SPY", weekdays), ("outer", 60)):
+        market = load_market("files", path=tmp_path / "prices.csv", calendar=calendar)
+        assert market.n_periods == rows
+        assert market.tradable.all()
