@@ -14,7 +14,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 def main() -> None:
     """Measure, print, and with --write put tables and plot into docs/."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=9, help="turns of each pair of tasks")
+    parser.add_argument("--repeats", type=int, default=15, help="turns of each pair of tasks")
     parser.add_argument("--only", default="", help="lines whose name contains this; no curves")
     parser.add_argument("--no-peer", action="store_true", help="leave sekai out")
     parser.add_argument("--write", action="store_true", help="update docs/benchmarks.md and plot")

@@ -42,7 +42,7 @@ def scores(n_steps: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(n_steps, *shape)).astype(np.float32)
 
 
-def single(market: Market, n_steps: int = 2000, **settings: Any) -> Task:
+def single(market: Market, n_steps: int = 1000, **settings: Any) -> Task:
     """Steps of one environment; its reset is not timed."""
     settings = {"lookback": LOOKBACK, "actions": "softmax"} | settings
     env = PortfolioEnv(market, cost=ProportionalCost(RATE), **settings)
@@ -55,7 +55,7 @@ def single(market: Market, n_steps: int = 2000, **settings: Any) -> Task:
     return timed(run, n_steps, lambda: env.reset(seed=0))
 
 
-def batch(market: Market, num_envs: int, n_steps: int = 100, **settings: Any) -> Task:
+def batch(market: Market, num_envs: int, n_steps: int = 40, **settings: Any) -> Task:
     """Steps of a batch that starts on random days; its reset is not timed."""
     settings = {"lookback": LOOKBACK, "actions": "softmax", "episode_length": 252} | settings
     cost = ProportionalCost(RATE)

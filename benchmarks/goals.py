@@ -78,9 +78,9 @@ def constrained() -> list[Line]:
 def against(sekai: Sekai) -> list[Line]:
     """Window observations of one feature, which sekai has too."""
     market = games.make_market()
-    found = [Line("single, window", games.single(market), "sekai", sekai.task(1, 2000), 1.0)]
+    found = [Line("single, window", games.single(market), "sekai", sekai.task(1, 1000), 1.0)]
     for n in (16, 256):
-        steps = 200 if n == 16 else 100
+        steps = 200 if n == 16 else 40
         ours, theirs = games.batch(market, n, steps), sekai.task(n, steps)
         found.append(Line(f"{n}, window", ours, "sekai", theirs, 1.0))
     return found

@@ -251,14 +251,15 @@ class ProportionalRates(BoundCost):
     def __init__(self, buy: Array, sell: Array, *, n_risky: int) -> None:
         self.buy = np.asarray(buy, np.float64)
         self.sell = np.asarray(sell, np.float64)
-        self._minus_sell = -self.sell
+        self._mean = 0.5 * (self.buy + self.sell)
+        self._skew = 0.5 * (self.buy - self.sell)
+        self._skewed = bool(self._skew.any())
         self.n_risky = n_risky
         self._like: dict[Any, tuple[Array, Array]] = {}
 
     def evaluate(self, trades: Array, asked: Array, value: Array, rows: Any) -> tuple[Array, Array]:
         """C = sum_i buy_i * max(trade_i, 0) + sell_i * max(-trade_i, 0)."""
-        xp, buy, minus_sell = self._rates(trades)
-        slope = xp.where(trades > 0.0, buy, minus_sell)
+        slope = self._slope(trades)
         return dot(slope, trades), slope
 
     def solve(
@@ -270,25 +271,25 @@ class ProportionalRates(BoundCost):
         mu = (1 + k . weights) / (1 + k . target). Where mu < 1 makes a planned buy a sale, the
         sides are taken anew; a handful of rounds ends it, and the result is exact.
         """
-        xp, buy, minus_sell = self._rates(target)
-        is_buy = target > weights
+        slope = self._slope(target - weights)
         for _ in range(MAX_ITERATIONS):
-            slope = xp.where(is_buy, buy, minus_sell)
             mu = (1.0 + dot(slope, weights)) / (1.0 + dot(slope, target))
-            reached = column(mu) * target
-            before, is_buy = is_buy, reached > weights
-            if _equal(before, is_buy):
+            trades = column(mu) * target - weights
+            before, slope = slope, self._slope(trades)
+            if _equal(before, slope):
                 break
-        return mu, reached - weights
+        return mu, trades
 
-    def _rates(self, other: Array) -> tuple[Any, Array, Array]:
-        """The caller's library, and the rates as its arrays, of one device and precision."""
-        if type(other) is np.ndarray:
-            return np, self.buy, self._minus_sell
-        key = (other.device, other.dtype)
+    def _slope(self, trades: Array) -> Array:
+        """What one more unit costs, (*B, N): buy_i or -sell_i; no gradient flows through it."""
+        if type(trades) is np.ndarray:
+            slope = np.copysign(self._mean, trades)
+            return slope + self._skew if self._skewed else slope
+        key = (trades.device, trades.dtype)
         if key not in self._like:
-            self._like[key] = like(self.buy, other), like(self._minus_sell, other)
-        return namespace(other), *self._like[key]
+            self._like[key] = like(self._mean, trades), like(self._skew, trades)
+        mean, skew = self._like[key]
+        return namespace(trades).copysign(mean, constant(trades)) + skew
 
 
 class FeePerTrade(BoundCost):
@@ -381,7 +382,7 @@ class BoundSum(BoundCost):
 
 
 def _equal(a: Array, b: Array) -> bool:
-    """Whether two boolean arrays agree; of a row, bytes compare several times faster."""
+    """Whether two arrays agree to the bit; bytes compare several times faster."""
     if type(a) is np.ndarray:
         return a.tobytes() == b.tobytes()
     return bool((a == b).all())

@@ -85,9 +85,9 @@ def total(array: Array) -> Array:
 
 def dot(a: Array, b: Array) -> Array:
     """Sum of products over the last axis, (*B,)."""
-    if type(a) is not np.ndarray:
-        return (a * b).sum(-1)
-    return a.dot(b) if a.ndim == b.ndim == 1 else np.vecdot(a, b)
+    if type(a) is np.ndarray:
+        return a.dot(b) if a.ndim == b.ndim == 1 else np.vecdot(a, b)
+    return (a * b).sum(-1)
 
 
 def column(array: Array) -> Array:
