@@ -11,6 +11,14 @@ from agents.base import Agent, Task
 from market import Market, SettingError, measures
 
 
+class Closing(NamedTuple):
+    """A holding that was sold at its last price because it stopped trading."""
+
+    date: pd.Timestamp
+    asset: str
+    weight: float
+
+
 class Rollout(NamedTuple):
     """n periods from a decision at `dates[0]` to the last return at `dates[n]`."""
 
@@ -25,6 +33,7 @@ class Rollout(NamedTuple):
     risk_free: np.ndarray  # (n,)
     binding: dict[str, np.ndarray]  # (n,) bool per constraint: it moved the target
     unmet: np.ndarray  # (n,) bool: some limit could not be met
+    closings: tuple[Closing, ...] = ()
 
 
 def roll(
@@ -56,16 +65,20 @@ def roll(
     _, info = env.reset(options={"start": start, "weights": weights})
     first = t = market.index(info["date"])
     steps: list[dict[str, Any]] = []
+    closings: list[Closing] = []
     over = False
     while not over:
         history = market.upto(t - task.decision_lag)
-        target = agent.act(history, info["weights"].copy())
+        held = info["weights"].copy()
+        target = agent.act(history, held.copy())
         try:
             _, reward, terminated, truncated, info = env.step(target)
         except ValueError as error:
             name = type(agent).__name__
             raise SettingError(f"{name} on {market.dates[t]:%Y-%m-%d}: {error}") from error
         steps.append(info | {"reward": reward})
+        for i in np.flatnonzero(info.get("closed", ())):
+            closings.append(Closing(market.dates[t], market.assets[i], float(held[i])))
         over, t = terminated or truncated, t + 1
     collected = {key: np.array([step[key] for step in steps]) for key in _KEPT}
     limits = steps[0].get("binding", {})
@@ -81,6 +94,7 @@ def roll(
         risk_free=market.risk_free[first + 1 : t + 1],
         binding={key: np.array([bool(step["binding"][key]) for step in steps]) for key in limits},
         unmet=np.array([step.get("unmet", False) for step in steps]),
+        closings=tuple(closings),
     )
 
 

@@ -19,9 +19,14 @@ def check_every(every: Every) -> None:
 
 
 def start_weights(market: Market) -> np.ndarray:
-    """What an episode starts with unless told otherwise: all cash, or equal weights, (N,)."""
-    n_assets = market.n_assets
-    return np.eye(n_assets)[-1] if market.has_cash else np.full(n_assets, 1.0 / n_assets)
+    """What an episode starts with unless told otherwise: all cash, or equal weights, (N,).
+
+    Equal over what can be held on the last row.
+    """
+    if market.has_cash:
+        return np.eye(market.n_assets)[-1]
+    held = market.tradable[-1].astype(np.float64)
+    return held / held.sum()
 
 
 def is_due(history: Market, weights: np.ndarray, every: Every, lookback: int = 1) -> bool:

@@ -112,7 +112,8 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         options = options or {}
         check_options(options)
         row = self.rules.start_row(options.get("start"), self.np_random)
-        self._state = self.rules.initial(row, self.rules.start_weights(options.get("weights")))
+        held = self.rules.start_weights(options.get("weights"), row)
+        self._state = self.rules.initial(row, held)
         self._playing = True
         self._start_film()
         return self._observation(self._state), self._info(self._state)

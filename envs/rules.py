@@ -147,11 +147,17 @@ class Rules:
         weights = spaces.Box(0.0, 1.0, (self.market.n_assets,), np.float32)
         return {"time": spaces.Box(0, self.last, (1,), np.int64), "weights": weights}
 
-    def start_weights(self, weights: Any = None) -> np.ndarray:
-        """Holdings before the first decision, (N,): as given, else all cash, else equal."""
+    def start_weights(self, weights: Any = None, row: Any = None) -> np.ndarray:
+        """Holdings before the first decision: as given, else all cash, else equal, (N,).
+
+        Without cash, equal over what can be held at `row`, an int or (*B,) for (*B, N).
+        """
         n_assets = self.market.n_assets
+        if weights is None and self.market.has_cash:
+            return np.eye(n_assets)[-1]
         if weights is None:
-            return np.eye(n_assets)[-1] if self.market.has_cash else np.full(n_assets, 1 / n_assets)
+            held = np.ones(n_assets) if row is None else self.market.tradable[row].astype(float)
+            return held / held.sum(-1, keepdims=True)
         given = np.array(weights, np.float64)
         if given.shape != (n_assets,) or not (given >= 0).all() or abs(given.sum() - 1) > 1e-6:
             raise SettingError(

@@ -204,7 +204,7 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
             starts[i] = self.rules.start_row(start, self._rngs[i])
         held = np.empty((self.num_envs, self.market.n_assets))
         if weights is None or np.ndim(weights) < 2:
-            held[:] = self.rules.start_weights(weights)
+            held[:] = self.rules.start_weights(weights, starts)
         else:
             held[:] = [self.rules.start_weights(row) for row in weights]
         fresh = self.rules.initial(starts, held)

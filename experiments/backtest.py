@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from agents.base import Agent, Constant, Task
-from agents.rollout import Rollout, path_metrics, roll
+from agents.rollout import Closing, Rollout, path_metrics, roll
 from envs.costs import Cost
 from market import Market, SettingError
 
@@ -32,6 +32,7 @@ class Backtest:
         periods_per_year: For annualised measures.
         binding: For each constraint, whether it moved the target, (n,).
         unmet: Whether a limit could not be met, (n,).
+        closings: Holdings sold at their last price because they stopped trading.
 
     """
 
@@ -47,6 +48,7 @@ class Backtest:
     periods_per_year: int
     binding: Mapping[str, np.ndarray]
     unmet: np.ndarray
+    closings: tuple[Closing, ...] = ()
 
     @classmethod
     def of(cls, path: Rollout, market: Market) -> Backtest:
