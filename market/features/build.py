@@ -18,6 +18,8 @@ from market.names import unknown_name
 
 ENGINES = ("pandas", "talib")
 
+_BLOCK = 8  # features written at once: a result on disk is swept over once a block
+
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
 
 
@@ -88,7 +90,7 @@ def _build(
     engine: str,
     allocate: Allocate,
 ) -> FeatureSet:
-    """Each feature in turn, so that beside the result one is in memory at a time."""
+    """A few features at a time, so that beside the result little else is in memory."""
 
     def compute(entry: Specification) -> np.ndarray:
         available = _available(market, entry)
@@ -106,8 +108,10 @@ def _build(
     ]
     own = [i for i in range(len(entries)) if i not in set(shared)]
     features = allocate((*market.prices.shape, len(own)))
-    for place, i in enumerate(own):
-        features[:, :, place] = early.pop(i) if i in early else compute(entries[i])
+    for first in range(0, len(own), _BLOCK):
+        block = own[first : first + _BLOCK]
+        panels = [early.pop(i) if i in early else compute(entries[i]) for i in block]
+        features[:, :, first : first + len(block)] = np.stack(panels, axis=2)
     context = np.empty((market.n_periods, len(shared)), np.float32)
     for place, i in enumerate(shared):
         context[:, place] = early[i] if i in early else compute(entries[i])

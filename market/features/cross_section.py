@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 from scipy import linalg
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
 
 from market.errors import SettingError
 from market.market import Market
@@ -61,9 +62,10 @@ def turbulence(market: Market, window: int = 252) -> np.ndarray:
         raise SettingError(f"feature 'turbulence': window must be >= 2, got {window}")
     returns = _returns(market).to_numpy()[:, _risky(market)]
     score = np.full(market.n_periods, np.nan)
-    for first, last, known in _spells(np.isfinite(returns), window):
-        rows = returns[first - window : last, known]
-        score[first:last] = _distances(rows, window) if known.any() else 0.0
+    with threadpool_limits(1):  # threads for thousands of small products wait more than they work
+        for first, last, known in _spells(np.isfinite(returns), window):
+            rows = returns[first - window : last, known]
+            score[first:last] = _distances(rows, window) if known.any() else 0.0
     return score
 
 

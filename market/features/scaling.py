@@ -219,6 +219,8 @@ def _panels(features: np.ndarray) -> Iterator[np.ndarray]:
 def _distribution(values: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     """Share of train below each value, linear between quantiles; the middle of a run of ties."""
     from_below = np.interp(values, quantiles, _LEVELS)
+    if (np.diff(quantiles) > 0.0).all():
+        return from_below
     from_above = 1.0 - np.interp(-values, -quantiles[::-1], _LEVELS)
     share: np.ndarray = 0.5 * (from_below + from_above)
     return share
