@@ -1,5 +1,7 @@
 """Listing and delisting: nobody holds what cannot be held, and what leaves is sold and logged."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from envs.constraints import (
 )
 from envs.costs import ProportionalCost
 from experiments.backtest import backtest
-from market import Market
+from market import DataError, Market, SettingError
 from market.audit import audit_function
 
 T, START, LATE, GONE = 260, 100, 150, 210
@@ -180,3 +182,34 @@ def test_weights_of_agents_do_not_know_the_future(name: str) -> None:
         weights, whole, dates=6, tests=("truncate", "poison"), after=whole.dates[START + 1]
     )
     assert {finding.verdict for finding in found} == {"pass"}
+
+
+def test_a_history_shorter_than_the_window_is_refused_with_both_lengths(market: Market) -> None:
+    with pytest.raises(DataError, match=r"lookback 300 .* need 301 periods, got 120"):
+        PortfolioEnv(market, lookback=300)
+    with pytest.raises(SettingError, match=r"must be between 2015-02-26 \(a window of 41 rows"):
+        backtest(ready("inverse_volatility", market), market, start="2015-01-05")
+
+
+@pytest.mark.parametrize("name", ["inverse_volatility", "minimum_variance", "mean_variance"])
+def test_an_asset_that_never_moves_stops_nobody(name: str) -> None:
+    steps = np.random.default_rng(0).normal(0.0005, 0.012, (T, 3))
+    frame = pd.DataFrame(100 * np.exp(steps.cumsum(0)), pd.bdate_range("2015-01-01", periods=T))
+    frame[1] = 50.0
+    market = Market.from_prices(frame.rename(columns=str))
+    done = backtest(ready(name, market), market, cost=COST)
+    assert np.isfinite(done.values).all()
+    np.testing.assert_allclose(done.weights.sum(axis=1), 1.0, atol=1e-12)
+
+
+def test_every_promise_names_a_test_there_is() -> None:
+    root = Path(__file__).resolve().parent
+    text = (root.parent / "docs" / "reliability.md").read_text()
+    rows = re.findall(r"^\| ([AC]\d+) \|.*\| ([^|]*) \|$", text, re.MULTILINE)
+    names = [row for row, _ in rows]
+    leaks = [f"C{number}" for number in (1, 2, 3, 4, 5, 6, 8, 10, 15)]
+    assert names == [f"A{number}" for number in range(1, 33)] + leaks
+    assert all("`" in tests for _, tests in rows)
+    for module, test in re.findall(r"`(test_\w+)::(test_\w+)", text):
+        source = (root / f"{module}.py").read_text()
+        assert f"def {test}(" in source, f"{module}::{test}"
