@@ -1,0 +1,145 @@
+"""`allocgym data`: what it prints, and the exit status that scripts rely on."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.cli import main
+from market.features import FEATURES
+
+LEAK = """
+import numpy as np
+
+def peek(market, days=1):
+    return np.roll(market.returns, -days, axis=0)
+
+def gain(market):
+    return (market.returns > 0).astype(float)
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    steps = np.random.default_rng(0).normal(0, 0.01, (500, 3))
+    days = pd.bdate_range("2018-01-01", periods=500)
+    frame = pd.DataFrame(100 * np.exp(steps.cumsum(0)), days, ["AAA", "BBB", "CCC"])
+    frame.to_csv("good.csv", index_label="date")
+    frame.loc[days[300] :, "AAA"] /= 2
+    frame.to_csv("split.csv", index_label="date")
+    Path("bad.csv").write_text("date,AAA\n2020-01-01,1\n2020-01-02,x\n")
+    Path("mine.py").write_text(LEAK)
+    return tmp_path
+
+
+def test_lists_shows_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["data"], ["data", "list"]):
+        assert main(words) == 0
+        assert "multi_asset" in capsys.readouterr().out
+    assert main(["data", "show", "factors"]) == 0
+    assert "volatility" in capsys.readouterr().out
+    assert main(["data", "--help"]) == 0
+    assert "check SOURCE" in capsys.readouterr().out
+    assert main(["data", "audit", "--help"]) == 0
+    assert "--features" in capsys.readouterr().out
+
+
+def test_every_feature_is_listed_with_its_formula(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "features"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for name in FEATURES:
+        assert name in out
+    assert "price[t] / price[t-days] - 1" in out
+    assert "window=20" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "text"),
+    [
+        (["good.csv"], 0, "good.csv: Nothing must be fixed"),
+        (["split.csv"], 2, "Must be fixed: 'AAA', 2019-02-25: price is"),
+        (["split.csv", "--allow_jumps", "true"], 0, "Good to know: 'AAA', 2019-02-25"),
+        (["split.csv", "--allow-jumps=true"], 0, "allowed"),
+        (["bad.csv"], 2, "Must be fixed: bad.csv: column 'AAA', row 3 (2020-01-02): 'x' is not"),
+        (["none.csv"], 2, "no such file"),
+        (["factors"], 0, "factors: Nothing must be fixed"),
+    ],
+)
+def test_check_says_what_must_be_fixed(
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], status: int, text: str
+) -> None:
+    assert main(["data", "check", *words]) == status
+    assert text in " ".join(capsys.readouterr().out.split())
+
+
+def test_check_draws_a_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "split.csv", "--html", "out/page.html"]) == 2
+    assert "Page: out/page.html" in capsys.readouterr().out
+    page = (here / "out" / "page.html").read_text()
+    assert page.startswith("<!doctype html>") and "<svg" in page
+    assert main(["data", "check", "bad.csv", "--html", "page.html"]) == 2
+    assert "Refused" in (here / "page.html").read_text()
+    (here / "file").write_text("")
+    assert main(["data", "check", "good.csv", "--html", "file/page.html"]) == 2
+    assert "--html: cannot write file/page.html" in capsys.readouterr().err
+
+
+def test_an_audit_without_leaks_passes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["data", "audit", "--features", "return,rsi(3)", "--dates", "4", "--rows", "300"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert "No leak found." in out
+    assert [line.split() for line in out.splitlines() if "rsi(3)" in line] == [
+        ["rsi(3)", "pass", "pass", "pass", "pass"]
+    ]
+
+
+def test_an_audit_finds_a_users_leak(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--data", "files", "--data.options.path", "good.csv", "--dates", "4"]
+    assert main(["data", "audit", "--features", "mine.py:peek,mine.py:gain", *files]) == 2
+    out = " ".join(capsys.readouterr().out.split())
+    assert "LEAK mine.py:peek: truncate moved 20" in out
+    assert "LEAK mine.py:gain" not in out
+    assert "1 of those above know what they cannot." in out
+    assert main(["data", "audit", "--features", "mine.py:peek(2)", *files]) == 2
+    assert "LEAK mine.py:peek(2)" in capsys.readouterr().out
+
+
+def test_the_whole_audit_of_a_file_covers_joins_and_scalers(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--data", "files", "--data.options.path", "good.csv", "--dates", "2", "--rows", "400"]
+    assert main(["data", "audit", *argv]) == 0
+    out = capsys.readouterr().out
+    for name in (*FEATURES, "join files", "join weekly", "scaler standard"):
+        assert name in out
+    assert "Not tested: volume_ratio" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["hide"], "expected list, `show NAME`"),
+        (["show"], "expected `show NAME`, got 'nothing'"),
+        (["show", "moon"], "unknown universe 'moon'"),
+        (["list", "all"], "expected `list`, got 'all'"),
+        (["features", "--x", "1"], "expected `features`, got '--x'"),
+        (["check"], "expected `check SOURCE`"),
+        (["check", "good.csv", "--max_gaps", "3"], "did you mean 'max_gap'?"),
+        (["check", "factors", "--max_gap", "3"], "max_gap"),
+        (["audit", "rsi"], "takes options only, got 'rsi'"),
+        (["audit", "--features", "rsy"], "unknown feature 'rsy'; did you mean 'rsi'"),
+        (["audit", "--features", "rsi", "--dates", "0"], "dates must be >= 1"),
+        (["audit", "--data", "moon"], "'moon'"),
+        (["audit", "--date", "3"], "unknown setting '--date'"),
+    ],
+)
+def test_a_mistake_is_one_line_with_status_2(
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], text: str
+) -> None:
+    assert main(["data", *words]) == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
