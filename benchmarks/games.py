@@ -44,8 +44,8 @@ def scores(n_steps: int, *shape: int) -> np.ndarray:
 
 def single(market: Market, n_steps: int = 1000, **settings: Any) -> Task:
     """Steps of one environment; its reset is not timed."""
-    settings = {"lookback": LOOKBACK, "actions": "softmax"} | settings
-    env = PortfolioEnv(market, cost=ProportionalCost(RATE), **settings)
+    given: dict[str, Any] = {"lookback": LOOKBACK, "actions": "softmax"} | settings
+    env = PortfolioEnv(market, cost=ProportionalCost(RATE), **given)
     actions = scores(n_steps, market.n_assets)
 
     def run() -> None:
@@ -57,9 +57,9 @@ def single(market: Market, n_steps: int = 1000, **settings: Any) -> Task:
 
 def batch(market: Market, num_envs: int, n_steps: int = 40, **settings: Any) -> Task:
     """Steps of a batch that starts on random days; its reset is not timed."""
-    settings = {"lookback": LOOKBACK, "actions": "softmax", "episode_length": 252} | settings
-    cost = ProportionalCost(RATE)
-    games = PortfolioVectorEnv(market, num_envs, cost=cost, random_start=True, **settings)
+    given: dict[str, Any] = {"lookback": LOOKBACK, "actions": "softmax", "episode_length": 252}
+    given |= {"cost": ProportionalCost(RATE), "random_start": True} | settings
+    games = PortfolioVectorEnv(market, num_envs, **given)
     actions = scores(n_steps, num_envs, market.n_assets)
 
     def run() -> None:

@@ -174,8 +174,9 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     """exp(s - max s) / sum exp(s - max s) over the last axis."""
     if scores.ndim == 1:  # the same bits as below, in half the time
         powers = np.exp(scores - scores[scores.argmax()])
-    else:
-        powers = np.exp(scores - np.maximum.reduce(scores, -1)[..., None])
+    else:  # numpy takes maxima down columns several times faster than along short rows
+        down = np.ascontiguousarray(np.moveaxis(scores, -1, 0))
+        powers = np.exp(scores - np.maximum.reduce(down, 0)[..., None])
     return powers / column(dot(powers, _ones(powers.shape[-1])))
 
 

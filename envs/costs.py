@@ -254,6 +254,7 @@ class ProportionalRates(BoundCost):
         self._mean = 0.5 * (self.buy + self.sell)
         self._skew = 0.5 * (self.buy - self.sell)
         self._skewed = bool(self._skew.any())
+        self._tiles = self._mean  # as many rows as were last asked for
         self.n_risky = n_risky
         self._like: dict[Any, tuple[Array, Array]] = {}
 
@@ -283,7 +284,9 @@ class ProportionalRates(BoundCost):
     def _slope(self, trades: Array) -> Array:
         """What one more unit costs, (*B, N): buy_i or -sell_i; no gradient flows through it."""
         if type(trades) is np.ndarray:
-            slope = np.copysign(self._mean, trades)
+            if self._tiles.shape != trades.shape:  # without broadcasting a third of the time
+                self._tiles = np.broadcast_to(self._mean, trades.shape).copy()
+            slope = np.copysign(self._tiles, trades)
             return slope + self._skew if self._skewed else slope
         key = (trades.device, trades.dtype)
         if key not in self._like:

@@ -234,14 +234,14 @@ class Rules:
         truncated = t_next >= state.end
         relatives = self.relatives if self._intraday is None else self._intraday
         returns = self.returns if self._intraday is None else self._intraday - 1.0
-        risk_free = self.risk_free[t_next]
-        row = Row(returns[t_next], relatives[t_next], risk_free, truncated, liquidity)
+        parts = rows_at(returns, t_next), rows_at(relatives, t_next), self.risk_free[t_next]
+        row = Row(*parts, truncated, liquidity)
         portfolio, transition = step(portfolio, target, row, self.cost, self.ruin)
         if growth is not None:
             total = growth * (1.0 + transition.portfolio_return) - 1.0
             transition = transition._replace(
                 weights=state.portfolio.weights,
-                returns=self.returns[t_next],
+                returns=rows_at(self.returns, t_next),
                 portfolio_return=total,
             )
         terminated = portfolio.value <= self.ruin
@@ -307,6 +307,11 @@ class Rules:
                 f"{self.decision_lag} and the episode need {needed} "
                 f"periods, got {self.market.n_periods}"
             )
+
+
+def rows_at(panel: np.ndarray, t: Any) -> np.ndarray:
+    """Rows t of (T, N), (*B, N); `take` is several times faster for many of them."""
+    return panel.take(t, axis=0) if isinstance(t, np.ndarray) else panel[t]
 
 
 def plain_state(state: GameState) -> dict[str, Any]:

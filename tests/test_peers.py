@@ -297,7 +297,7 @@ class TestClaims:
         agent.fit(train, valid, seed=1, monitor=Listener())
         sharpe = path_metrics(roll(agent, valid, Task()), valid.periods_per_year)["sharpe"]
         assert len(set(seen)) > 1 and seen[-1] < max(seen)
-        assert sharpe == pytest.approx(max(seen), rel=1e-9)
+        assert sharpe == pytest.approx(max(seen), rel=1e-6)  # networks are float32
 
     def test_import_fails_after_a_plain_install(self):
         """FinRL, qtrade, TradeMaster. What modules import at the top comes with the package."""
