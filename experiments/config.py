@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from market.calendar import Frequency
 from market.errors import SettingError
 
 DEMO_AGENTS = (
@@ -36,6 +37,7 @@ class DataConfig:
         end: Last date, included; the latest there is when not given.
         assets: Which assets to keep; all when not given.
         features: What agents see, such as "return(5),rsi"; a default set when not given.
+        frequency: "daily", "weekly" or "monthly"; features are computed on the longer periods.
         options: Of the source itself, such as data.options.path of source "files".
 
     """
@@ -45,7 +47,16 @@ class DataConfig:
     end: str | None = None
     assets: list[str] | None = None
     features: list[str] | None = None
+    frequency: Frequency = "daily"
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key in self.options:
+            if "key" in key or "token" in key:
+                raise SettingError(
+                    f"data.options.{key}: would be stored with the run; set it in the environment "
+                    "instead, such as FRED_API_KEY"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from experiments.config import AgentConfig, CompareConfig, ExperimentConfig
+from experiments.config import AgentConfig, CompareConfig, DataConfig, ExperimentConfig
 from experiments.options import agent_options, options_of
 from experiments.settings import build, read_tokens, resolve
 from experiments.yaml_file import Document, parse_value, read_yaml
@@ -245,3 +245,8 @@ def test_agents_can_be_listed_with_their_settings():
     agents = build(CompareConfig, values).agent_list
     assert [agent.title for agent in agents] == ["equal_weight", "slow"]
     assert agents[1].settings == {"learning_rate": 1e-4}
+
+
+def test_a_secret_is_never_stored_with_a_run():
+    with pytest.raises(SettingError, match="FRED_API_KEY"):
+        DataConfig(source="fred", options={"api_key": "abc123"})
