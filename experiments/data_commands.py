@@ -17,6 +17,7 @@ from experiments.settings import CommandLine, build, read_tokens, resolve
 from experiments.tables import print_market, print_sources
 from experiments.yaml_file import Document, parse_value
 from market import SOURCES, Market, SettingError, load_market
+from market.calendar import resample
 from market.features import listing
 from market.names import unknown_name
 
@@ -166,6 +167,7 @@ def _raw(config: DataConfig) -> tuple[Market, Any]:
         from market.sources import select_assets
 
         market = select_assets(market, config.assets)
+    market = resample(market, config.frequency)
     return market[config.start : config.end], tables
 
 

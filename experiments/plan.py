@@ -103,7 +103,7 @@ def read_market(data: DataConfig) -> Market:
         InputError: If an option, a file or a number in it is not as it must be.
 
     """
-    fixed = ("start", "end", "assets", "features")
+    fixed = ("start", "end", "assets", "features", "frequency")
     clash = [key for key in data.options if key in (*fixed, "name")]
     if clash:
         raise SettingError(f"data.options.{clash[0]}: write it as data.{clash[0]}")

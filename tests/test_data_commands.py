@@ -143,3 +143,14 @@ def test_a_mistake_is_one_line_with_status_2(
     error = capsys.readouterr().err
     assert text in error
     assert error.count("\n") == 1
+
+
+def test_longer_periods_are_a_setting(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--data", "files", "--data.options.path", "good.csv", "--data.frequency", "weekly"]
+    assert main(["data", "audit", "--features", "return(3)", "--dates", "3", *files]) == 0
+    argv = ["train", "--agent", "equal_weight", *files, "--data.features", "return(3)"]
+    assert main([*argv, "--experiment", "weekly"]) == 0
+    table = pd.read_parquet(next(here.glob("results/weekly/**/backtest.parquet")))
+    assert (table.index.day_of_week == 4).all()
+    assert main([*argv[:-4], "--data.frequency", "hourly"]) == 2
+    assert "data.frequency" in capsys.readouterr().err
