@@ -151,6 +151,6 @@ def test_longer_periods_are_a_setting(here: Path, capsys: pytest.CaptureFixture[
     argv = ["train", "--agent", "equal_weight", *files, "--data.features", "return(3)"]
     assert main([*argv, "--experiment", "weekly"]) == 0
     table = pd.read_parquet(next(here.glob("results/weekly/**/backtest.parquet")))
-    assert (table.index.day_of_week == 4).all()
+    assert (pd.DatetimeIndex(table.index).day_of_week == 4).all()
     assert main([*argv[:-4], "--data.frequency", "hourly"]) == 2
     assert "data.frequency" in capsys.readouterr().err
