@@ -12,6 +12,7 @@ from benchmarks.goals import Result
 from benchmarks.scaling import Point
 
 BEGIN, END = "<!-- measured -->", "<!-- end of measured -->"
+COLOURS = {"single": "C0", "window": "C1", "compact": "C2"}
 HEAD = ("line", "steps/s", "against", "steps/s", "ratio", "asked", "")
 
 
@@ -80,7 +81,9 @@ def plot(path: Path, points: Sequence[Point]) -> None:
         chosen = [point for point in points if point.axis == name]
         for kind in dict.fromkeys(point.kind for point in chosen):
             own = [point for point in chosen if point.kind == kind]
-            ax.plot([p.at for p in own], [p.microseconds for p in own], "o-", ms=3, label=kind)
+            colour = COLOURS["single" if "single" in kind else kind.split()[-1]]
+            at, taken = [p.at for p in own], [p.microseconds for p in own]
+            ax.plot(at, taken, "o-", ms=3, label=kind, color=colour)
         ax.set(xscale="log", yscale="log", xlabel=name)
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25)
