@@ -139,11 +139,12 @@ def _as_it_is(market: Market, _: int) -> Market:
 
 
 def _prices_with_holes(market: Market, seed: int) -> pd.DataFrame:
-    """Prices as a file has them: each missing on one day in twenty, but for the first asset's."""
+    """Prices as a file has them, without cash: missing on one day in twenty, but for the first."""
     rng = np.random.default_rng(seed)
-    holes = rng.uniform(size=market.prices.shape) < 0.05
-    holes[:, 0] = False
-    return pd.DataFrame(np.where(holes, np.nan, market.prices), market.dates, market.assets)
+    risky = slice(max(market.n_assets - market.has_cash, 1))
+    prices = market.prices[:, risky].copy()
+    prices[:, 1:][rng.uniform(size=prices[:, 1:].shape) < 0.05] = np.nan
+    return pd.DataFrame(prices, market.dates, list(market.assets[risky]))
 
 
 def _from_file(prices: pd.DataFrame) -> Market:
@@ -154,7 +155,7 @@ def _from_file(prices: pd.DataFrame) -> Market:
         before = logging.root.manager.disable
         logging.disable(logging.WARNING)  # of a made-up file there is nothing to warn
         try:
-            market = load_market("files", path=path, cash_rate=None, allow_jumps=True)
+            market = load_market("files", path=path, allow_jumps=True)
         finally:
             logging.disable(before)
     return market
