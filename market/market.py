@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import itertools
 import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from market.errors import DataError, SettingError
+from market.names import unknown_name
 from market.validation import (
     check_names,
     check_panels,
@@ -129,7 +131,12 @@ class Market:
 
     @classmethod
     def from_prices(
-        cls, frame: pd.DataFrame, cash_rate: float | pd.Series | None = 0.0, **fields: Any
+        cls,
+        frame: pd.DataFrame,
+        cash_rate: float | pd.Series | None = 0.0,
+        *,
+        delisting_return: float | Mapping[str, float] = 0.0,
+        **fields: Any,
     ) -> Market:
         """Build a market from a table of prices.
 
@@ -138,6 +145,8 @@ class Market:
                 after its last price only.
             cash_rate: What cash earns a year, as a fraction: a number, or a series by date of which
                 the last value known on the day before is earned. None: there is no cash asset.
+            delisting_return: What an asset without prices to the end returns on its first day
+                without one, >= -1, for all or by name; -0.3 loses 30 % of the last price.
             fields: Other fields of `Market`; per-asset arrays and features must include cash.
 
         Returns:
@@ -159,6 +168,8 @@ class Market:
             fields.setdefault("risk_free", earned)
             prices = np.column_stack([prices, np.cumprod(1.0 + earned)])
             assets.append(CASH)
+        if delisting_return != 0.0 and "returns" not in fields:
+            fields["returns"] = _with_delistings(prices, assets, delisting_return)
         return cls(dates=dates, assets=tuple(assets), prices=prices, **fields)
 
     @property
@@ -279,6 +290,22 @@ def simple_returns(prices: np.ndarray) -> np.ndarray:
     returns = np.zeros_like(prices)
     returns[1:] = prices[1:] / prices[:-1] - 1.0
     return np.where(np.isfinite(returns), returns, 0.0)
+
+
+def _with_delistings(
+    prices: np.ndarray, assets: list[str], given: float | Mapping[str, float]
+) -> np.ndarray:
+    """Simple returns, and what each asset that leaves the data returns as it does, (T, N)."""
+    by_name = dict(given) if isinstance(given, Mapping) else dict.fromkeys(assets, given)
+    unknown = sorted(set(by_name) - set(assets))
+    if unknown:
+        raise unknown_name("asset of delisting_return", unknown[0], assets)
+    returns = simple_returns(prices)
+    for column, asset in enumerate(assets):
+        last = int(np.flatnonzero(np.isfinite(prices[:, column]))[-1])
+        if last + 1 < len(prices):
+            returns[last + 1, column] = by_name.get(asset, 0.0)
+    return returns
 
 
 def accrued_cash(dates: pd.DatetimeIndex, rate: float | pd.Series) -> np.ndarray:

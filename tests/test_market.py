@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from envs import PortfolioEnv
 from market import DataError, Market, SettingError
 from market.market import accrued_cash, simple_returns
 
@@ -391,3 +392,23 @@ def test_repr_says_what_it_is(market: Market) -> None:
     assert repr(market) == (
         "Market('made', 50 periods 2020-01-01 .. 2020-03-10, 4 assets, 2 features, 1 context)"
     )
+
+
+def test_a_delisting_return_is_earned_as_the_asset_leaves():
+    """B's last price is on day 2; it loses 30 % on day 3, once, and is cash from then on."""
+    frame = pd.DataFrame(
+        {"A": [1.0, 1, 1, 1, 1], "B": [10.0, 11, 12, np.nan, np.nan]},
+        pd.bdate_range("2020-01-01", periods=5),
+    )
+    market = Market.from_prices(frame, delisting_return={"B": -0.3})
+    np.testing.assert_allclose(market.returns[:, 1], [0, 0.1, 1 / 11, -0.3, 0], atol=1e-15)
+    np.testing.assert_array_equal(market.tradable[:, 1], [1, 1, 1, 0, 0])
+    env = PortfolioEnv(market, lookback=1)
+    env.reset(options={"weights": [0, 1, 0]})
+    for _ in range(4):
+        *_, info = env.step([0, 1, 0])
+    assert info["value"] == pytest.approx(1.2 * 0.7)
+    with pytest.raises(DataError, match="return"):
+        Market.from_prices(frame, delisting_return=-1.5)
+    with pytest.raises(SettingError, match="delisting_return"):
+        Market.from_prices(frame, delisting_return={"C": -0.5})

@@ -26,6 +26,7 @@ class Assembly:
 
     Attributes:
         cash_rate: What cash earns a year, as a fraction; None for no cash asset.
+        delisting_return: See `Market.from_prices`.
         max_gap: Rows a missing price is carried forward before the asset stops being tradable.
         allow_jumps: Whether steps the size of a split are known to be true, and not worth a word.
         calendar: "inner", "outer" or an asset's name where calendars differ; see
@@ -35,6 +36,7 @@ class Assembly:
     """
 
     cash_rate: float | None = 0.0
+    delisting_return: float | Mapping[str, float] = 0.0
     max_gap: int = 5
     allow_jumps: bool = False
     calendar: str | None = None
@@ -83,6 +85,7 @@ class Assembly:
         return Market.from_prices(
             pd.DataFrame(panels.fields["close"][:, order], panels.dates, assets),
             cash_rate=self.cash_rate,
+            delisting_return=self.delisting_return,
             tradable=arranged(tradable, True),
             sectors=read_sectors(self.sectors),
             name=name,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -164,7 +165,7 @@ def _with_cash(
     name: str,
     sectors: dict[str, str],
     notes: tuple[str, ...],
-    **panels: np.ndarray,
+    **panels: Any,
 ) -> Market:
     """Add cash and the Treasury yields known on each date."""
     yields = treasury_yields()

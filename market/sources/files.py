@@ -29,6 +29,7 @@ def files(
     layout: Layout | Literal["auto"] = "auto",
     *,
     cash_rate: float | None = 0.0,
+    delisting_return: float | Mapping[str, float] = 0.0,
     max_gap: int = 5,
     allow_jumps: bool = False,
     calendar: str | None = None,
@@ -51,6 +52,8 @@ def files(
         path: The file or folder.
         layout: "wide", "long" or "single"; found out from the header when "auto".
         cash_rate: What cash earns a year, as a fraction; None for no cash asset.
+        delisting_return: What an asset returns as it leaves the data, such as -0.3, for all or by
+            name.
         max_gap: Rows a missing price is carried forward before the asset stops being tradable.
         allow_jumps: Whether steps the size of a split are known to be true, and not worth a word.
         calendar: Where some assets trade on days on which others do not: "inner" (dates all have),
@@ -91,6 +94,7 @@ def files(
         panels, name = read(table, chosen), table.name
     assembly = Assembly(
         cash_rate=cash_rate,
+        delisting_return=delisting_return,
         max_gap=max_gap,
         allow_jumps=allow_jumps,
         calendar=calendar,
