@@ -31,6 +31,7 @@ _PLACES = {
     "moving_average_reversion": "agents.online:MovingAverageReversion",
     "newton_step": "agents.online:NewtonStep",
     "passive_aggressive": "agents.online:PassiveAggressive",
+    "policy_gradient": "agents.policy_gradient:PolicyGradientAgent",
     "ppo": "agents.ppo:PPOAgent",
     "risk_parity": "agents.risk_based:RiskParity",
     "sac": "agents.sac:SACAgent",

@@ -14,19 +14,17 @@ be penalised. Overlays on risk have no such penalty.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from agents.band_policy import BandPolicy, Decision
+from agents.band_policy import BandPolicy, Plan
 from agents.base import Task
+from envs.costs import ProportionalRates
 from envs.simulator import Row, State, Transition, drift, step
 from market import Market
-
-_LEAST_GROWTH = 1e-12
 
 
 class Played(NamedTuple):
@@ -39,7 +37,7 @@ class Played(NamedTuple):
     held: Tensor  # (S + 1, B, N) weights before each trade, and after the last period; no gradient
     violation: Tensor  # (S, B) of limits on weights, before they were imposed
     imbalance: Tensor  # (S, B) squared distance of the proposal from equal weights
-    band: Tensor  # (S, B)
+    band: Tensor  # (S, B) mean distance between the edges of the band
 
 
 class SimulatedMarket:
@@ -78,33 +76,47 @@ class SimulatedMarket:
             self.overnight = tensor(_overnight(market))
             self.relatives = self.relatives / self.overnight
 
+    @property
+    def is_free(self) -> bool:
+        """Whether trading costs nothing, whatever is traded."""
+        cost = self.rules.cost
+        return isinstance(cost, ProportionalRates) and not (cost.buy.any() or cost.sell.any())
+
     def play(self, policy: BandPolicy, starts: np.ndarray, length: int, held: Tensor) -> Played:
         """Let the policy decide `length` times from each start.
 
         Args:
             policy: Decides.
-            starts: Rows of the first decisions, (B,), in first .. last + 1 - length.
+            starts: Rows of the first decisions, rising, (B,), in first .. last + 1 - length.
             length: S.
             held: Weights before the first trades, (B, N), float64.
 
         """
-        rows = torch.as_tensor(starts, device=self.device) + torch.arange(
+        rows = torch.as_tensor(starts, device=self.device)[:, None] + torch.arange(
             length, device=self.device
-        ).unsqueeze(1)  # (S, B)
-        seen = (rows - self.rules.decision_lag).flatten()
-        table, index = policy.network.table_at(self.panel, seen, self.context, self.cash)
-        tables = table.index_select(0, index).view(length, len(starts), *table.shape[1:])
-        batch = Batch(self, starts, rows)
+        )  # (B, S)
+        batch = Batch(self, starts, rows.T)
+        tables = self._tables(policy, rows - self.rules.decision_lag)
         state = State(held, torch.ones_like(held[:, 0]), torch.ones_like(held[:, 0]))
-        steps, decisions, violations, weights = [], [], [], [held]
-        for s, row in enumerate(tables.unbind(0)):
-            decision = policy.decide(row, state.weights, batch.tradable(s))
-            state, transition, violation = batch.advance(state, decision.target, s)
-            steps.append(transition)
-            decisions.append(decision)
-            violations.append(violation)
-            weights.append(state.weights.detach())
-        return _collected(steps, decisions, violations, weights)
+        if not policy.sees_weights:
+            ready = policy.plan(tables.flatten(0, 1), held, batch.flat_tradable())
+            parts = (part.view(*batch.relatives.shape).unbind(0) for part in ready)
+            plans = [Plan(*of_step) for of_step in zip(*parts, strict=True)]
+            for s, plan in enumerate(plans):
+                state = batch.advance(state, plan, s)
+        else:
+            for s, table in enumerate(tables.unbind(0)):
+                plan = policy.plan(table, state.weights, batch.tradable(s))
+                state = batch.advance(state, plan, s)
+        return batch.played(state)
+
+    def _tables(self, policy: BandPolicy, seen: Tensor) -> Tensor:
+        """The network's table for windows that end at rows (B, S): shape (S, B, N, H)."""
+        ends = seen.flatten()
+        table, index = policy.network.table_at(self.panel, ends, self.context, self.cash)
+        if len(table) != len(index):  # else the rows are distinct and rise, as the table's do
+            table = table.index_select(0, index)
+        return table.view(*seen.shape, *table.shape[1:]).transpose(0, 1)
 
 
 class Batch:
@@ -112,44 +124,88 @@ class Batch:
 
     def __init__(self, world: SimulatedMarket, starts: np.ndarray, rows: Tensor) -> None:
         self.world, self.rules, self.starts = world, world.rules, starts
-        size = (*rows.shape, world.n_assets)
-
-        def gathered(panel: Tensor, at: Tensor) -> tuple[Tensor, ...]:
-            return panel.index_select(0, at.flatten()).view(*size, *panel.shape[2:]).unbind(0)
-
-        self.relatives = gathered(world.relatives, rows + 1)
-        self.risk_free = world.risk_free[rows + 1].unbind(0)
-        self._tradable = None if world.tradable is None else gathered(world.tradable, rows)
-        self._overnight = None if world.overnight is None else gathered(world.overnight, rows + 1)
+        # rates do not depend on value, and what is held next does not depend on what was paid
+        self.at_once = isinstance(self.rules.cost, ProportionalRates) and not self.rules.constraints
+        self.relatives, self.risk_free = world.relatives[rows + 1], world.risk_free[rows + 1]
+        self._tradable = None if world.tradable is None else world.tradable[rows]
+        self._overnight = None if world.overnight is None else world.overnight[rows + 1]
         self._limits = self.rules.constraints.initial((len(starts),))
-        self._never = torch.zeros(len(starts), dtype=torch.bool, device=rows.device)
+        self.plans: list[Plan] = []
+        self.held: list[Tensor] = []
+        self.targets: list[Tensor] = []
+        self.growth: list[Tensor] = []
+        self.violations: list[Tensor] = []
+        self.transitions: list[Transition] = []
 
     def tradable(self, s: int) -> Tensor | None:
         """Which assets may be held after step s, (B, N); None: all."""
         return None if self._tradable is None else self._tradable[s]
 
-    def advance(self, state: State, target: Tensor, s: int) -> tuple[State, Transition, Tensor]:
+    def flat_tradable(self) -> Tensor | None:
+        """The same for all steps, (S * B, N)."""
+        return None if self._tradable is None else self._tradable.flatten(0, 1)
+
+    def advance(self, state: State, plan: Plan, s: int) -> State:
         """One step: limits, days without trading, what cannot be traded, then the simulator."""
-        growth = None
+        target = plan.target(state.weights)
+        self.plans.append(plan)
         if self._overnight is not None:
             state, growth = drift(state, self._overnight[s])
-        violation = torch.zeros_like(state.value)
+            self.growth.append(growth)
+        liquidity = self.rules.cost.liquidity(self.starts + s)
+        target = self._traded(target, state, s, liquidity)
+        self.held.append(state.weights)
+        self.targets.append(target)
+        if self.at_once:
+            return drift(state._replace(weights=target), self.relatives[s])[0]
+        state, transition = step(state, target, self._row(s, liquidity), self.rules.cost)
+        self.transitions.append(transition)
+        return state
+
+    def played(self, state: State) -> Played:
+        """What happened; costs that were left for later are worked out, for all steps at once."""
+        held, targets = torch.stack(self.held), torch.stack(self.targets)
+        if self.at_once:
+            ones = torch.ones_like(held[..., 0])
+            row = self._row(slice(None), None)
+            _, path = step(State(held, ones, ones), targets, row, self.rules.cost)
+        else:
+            path = Transition(
+                *(torch.stack(parts) for parts in zip(*self.transitions, strict=True))
+            )
+        returns, none = path.portfolio_return, torch.zeros_like(path.mu)
+        if self.growth:
+            returns = torch.stack(self.growth) * (1.0 + returns) - 1.0
+        plans = Plan(*(torch.stack(parts) for parts in zip(*self.plans, strict=True)))
+        n_assets = held.shape[-1]
+        return Played(
+            returns=returns,
+            risk_free=path.risk_free,
+            turnover=path.turnover.detach(),
+            cost=path.cost.detach(),
+            held=torch.cat([held.detach(), state.weights.detach()[None]]),
+            violation=torch.stack(self.violations) if self.violations else none,
+            imbalance=(plans.proposal - 1.0 / n_assets).square().sum(-1),
+            band=(plans.high - plans.low).detach().mean(-1),
+        )
+
+    def _row(self, s: int | slice, liquidity: Any) -> Row:
+        """The market's move after step s, or after every step."""
+        relatives = self.relatives[s]
+        never = torch.zeros_like(self.risk_free[s], dtype=torch.bool)
+        return Row(relatives - 1.0, relatives, self.risk_free[s], never, liquidity)
+
+    def _traded(self, target: Tensor, state: State, s: int, liquidity: Any) -> Tensor:
         if self.rules.constraints:
             violation = self.rules.constraints.violation(target, state.weights)
+            self.violations.append(violation)
             target = _straight_through(target, self._limited(target, state, s))
         target = self._held_between(target, state.weights, s)
         if self._tradable is not None:
             target = only_tradable(target, self._tradable[s], self.world.has_cash)
-        liquidity = self.rules.cost.liquidity(self.starts + s)
         if liquidity is not None:
             target = _straight_through(target, self._reachable(target, state, liquidity))
-        relatives = self.relatives[s]
-        row = Row(relatives - 1.0, relatives, self.risk_free[s], self._never, liquidity)
-        state, transition = step(state, target, row, self.rules.cost)
-        if growth is not None:
-            total = growth * (1.0 + transition.portfolio_return) - 1.0
-            transition = transition._replace(portfolio_return=total)
-        return state, transition, violation
+        return target
 
     def _limited(self, target: Tensor, state: State, s: int) -> np.ndarray:
         portfolio = State(*(_numpy(part) for part in state))
@@ -201,41 +257,6 @@ def cash_flag(market: Market) -> Tensor:
     return flags
 
 
-def log_growth(returns: Tensor, risk_free: Tensor, risk_aversion: float) -> Tensor:
-    """mean log(1 + r)."""
-    return torch.log((1.0 + returns).clamp(min=_LEAST_GROWTH)).mean()
-
-
-def mean_variance(returns: Tensor, risk_free: Tensor, risk_aversion: float) -> Tensor:
-    """mean(r) - risk_aversion / 2 * var(r)."""
-    return returns.mean() - 0.5 * risk_aversion * returns.var(correction=0)
-
-
-def crra(returns: Tensor, risk_free: Tensor, risk_aversion: float) -> Tensor:
-    """mean ((1 + r)^(1 - a) - 1) / (1 - a), a the risk aversion; log growth at a = 1."""
-    if risk_aversion == 1.0:
-        return log_growth(returns, risk_free, risk_aversion)
-    power = 1.0 - risk_aversion
-    logs = torch.log((1.0 + returns).clamp(min=_LEAST_GROWTH))
-    return torch.expm1(power * logs).mean() / power
-
-
-def sharpe(returns: Tensor, risk_free: Tensor, risk_aversion: float) -> Tensor:
-    """mean(r - risk_free) / std(r - risk_free), not annualised; 0 where returns never vary."""
-    excess = returns - risk_free
-    variance = excess.var(correction=0)
-    return excess.mean() / torch.sqrt(variance + _LEAST_GROWTH)
-
-
-UTILITIES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "log_growth": log_growth,
-    "mean_variance": mean_variance,
-    "crra": crra,
-    "sharpe": sharpe,
-}
-"""Utility per period of returns of any shape, all periods of all segments taken together."""
-
-
 def _straight_through(target: Tensor, moved: np.ndarray) -> Tensor:
     """The moved target, with the gradient of the one asked for."""
     there = torch.as_tensor(moved, device=target.device)
@@ -253,19 +274,3 @@ def _overnight(market: Market) -> np.ndarray:
     ratio = np.ones_like(market.prices)
     ratio[1:] = market.opens[1:] / market.prices[:-1]
     return np.where(np.isfinite(ratio), ratio, 1.0)
-
-
-def _collected(
-    steps: list[Transition], decisions: list[Decision], violations: list[Tensor], held: list[Tensor]
-) -> Played:
-    proposals = torch.stack([decision.proposal for decision in decisions])
-    return Played(
-        returns=torch.stack([one.portfolio_return for one in steps]),
-        risk_free=torch.stack([one.risk_free for one in steps]),
-        turnover=torch.stack([one.turnover.detach() for one in steps]),
-        cost=torch.stack([one.cost.detach() for one in steps]),
-        held=torch.stack(held),
-        violation=torch.stack(violations),
-        imbalance=(proposals - 1.0 / proposals.shape[-1]).square().sum(-1),
-        band=torch.stack([decision.band.detach() for decision in decisions]),
-    )
