@@ -2,54 +2,173 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
+import torch
 from stable_baselines3 import DQN
+from torch import nn
 
-from agents.sb3 import SB3Agent, SB3Settings
+from agents.allocation_values import AllocationValues
+from agents.base import Task
+from agents.lattice_policy import LatticePolicy, PointsAndHold
+from agents.learner import LearnerSettings
+from agents.panel_network import Panel
+from agents.q_learning import Population, QLearner
+from agents.sb3 import SB3Agent, episode_length
+from agents.selection import Selection
 from agents.settings import require
 from envs.actions import ActionMap, Lattice
+from envs.menus import lattice_points
+from envs.rules import Rules
+from market import Market
+
+SMALL = 256  # choices up to which all are learned from at once unless told otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
-class DQNSettings(SB3Settings):
-    """Settings of `dqn`."""
+class DQNSettings(LearnerSettings):
+    """Settings of `dqn`. Those from `buffer_size` on are of plain DQN alone."""
 
     lattice: int = 4  # weights in steps of 1/lattice
-    steps: int = 50_000
-    num_envs: int = 16
+    all_actions: bool | None = None  # learn from all allocations at once; None: up to 256 of them
+    double: bool = True  # choose by one network, value by the other; with all_actions
+    dueling: bool = True  # a value of the day, and how much better each allocation is
+    steps: int = 40_000
+    num_envs: int = 64
+    lookback: int = 20
+    gamma: float = 0.98
+    learning_rate: float = 2e-3
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    exploration_fraction: float = 0.3
+    exploration_final_eps: float = 0.05
+    max_grad_norm: float = 10.0
+    target_every: int = 2  # updates between copies to the slow network
+    log_every: int = 10  # updates
     buffer_size: int = 100_000
     batch_size: int = 256
     train_every: int = 4  # steps of all environments between updates
     updates: int = 2  # gradient steps at each
     learning_starts: int = 2_000
-    target_update_interval: int = 1_000
-    exploration_fraction: float = 0.3
-    exploration_final_eps: float = 0.05
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, lattice="[1, inf)")
+        require(self, lattice="[1, inf)", target_every="[1, inf)", log_every="[1, inf)")
+        require(self, exploration_fraction="(0, 1]", exploration_final_eps="[0, 1]")
 
 
 class DQNAgent(SB3Agent):
-    """Values every allocation of a lattice; acts by the best."""
+    """Values every allocation of a lattice, and holding; acts by the best.
 
-    Settings: ClassVar[type[SB3Settings]] = DQNSettings
+    With `all_actions` each day teaches the value of every allocation (`agents.q_learning`);
+    without, stable-baselines3's DQN learns from the one taken. Network and choices are the same.
+    """
+
+    Settings: ClassVar[type[LearnerSettings]] = DQNSettings
+    _names: tuple[str, ...] | list[str] = ()
 
     def algorithm(self) -> Any:
         """Stable-baselines3's DQN."""
         return DQN
 
+    def policy(self) -> Any:
+        """With the values of the lattice."""
+        return LatticePolicy
+
+    def policy_settings(self) -> dict[str, Any]:
+        """A network for each copy."""
+        return {"values": self.build}
+
+    def build(self) -> AllocationValues:
+        """The values of the lattice."""
+        settings = self.settings
+        points = torch.as_tensor(lattice_points(self._shape.n_assets, settings.lattice))
+        return AllocationValues(self._shape, settings.network(), points, dueling=settings.dueling)
+
+    def trained_part(self, model: Any) -> nn.Module:
+        """The values; their slow copy is of use in training alone."""
+        values: nn.Module = model.policy.q_net.values
+        return values
+
     def actions(self) -> ActionMap:
-        """All weights in steps of 1/lattice."""
-        return Lattice(self.settings.lattice)
+        """All weights in steps of 1/lattice, and holding."""
+        return PointsAndHold(self.settings.lattice)
 
     def model_settings(self) -> dict[str, Any]:
         """DQN's own."""
-        keys = ("buffer_size", "batch_size", "learning_starts", "target_update_interval")
-        keys += ("exploration_fraction", "exploration_final_eps")  # type: ignore[assignment]
-        own = {key: getattr(self.settings, key) for key in keys}
         settings = self.settings
-        return own | {"train_freq": settings.train_every, "gradient_steps": settings.updates}
+        keys = ("buffer_size", "batch_size", "learning_starts", "max_grad_norm")
+        keys += ("exploration_fraction", "exploration_final_eps")  # type: ignore[assignment]
+        own = {key: getattr(settings, key) for key in keys}
+        between = settings.num_envs * settings.train_every  # decisions between updates
+        return own | {
+            "train_freq": settings.train_every,
+            "gradient_steps": settings.updates,
+            "target_update_interval": max(
+                settings.num_envs, settings.target_every * between // settings.updates
+            ),
+        }
+
+    def model(self, market: Market, task: Task, seed: int) -> Any:
+        """Stable-baselines3's, told what trades cost."""
+        model = super().model(market, task, seed)
+        prices = self._population(market, task, seed).prices()
+        for part in (model.policy.q_net, model.policy.q_net_target):
+            part.values.set_prices(*prices)
+        return model
+
+    def train(self, market: Market, task: Task, seed: int, selection: Selection) -> None:
+        """From all allocations at once where there are few, else from those taken."""
+        settings = self.settings
+        self._names = PointsAndHold(settings.lattice).names(market)
+        size, wanted = Lattice(settings.lattice).size(market.n_assets), settings.all_actions
+        if not (size <= SMALL if wanted is None else wanted):
+            super().train(market, task, seed, selection)
+            return
+        population = self._population(market, task, seed)
+        self.network = self.build().to(settings.device)
+        self.network.set_prices(*population.prices())
+        self.show(Panel.of(market, settings.device))
+        QLearner(self.network, population, settings, seed).learn(selection)
+
+    def decide(self, row: int, weights: np.ndarray, history: Market) -> np.ndarray:
+        """The best-valued point, or what is held."""
+        device = self.settings.device
+        held = torch.as_tensor(weights, dtype=torch.float32, device=device).unsqueeze(0)
+        with torch.no_grad():
+            worth = self.network.choices(torch.tensor([row], device=device), held)
+        return self.actions().target(np.array(int(worth.argmax())), weights, row)
+
+    def about(self) -> dict[str, Any]:
+        """The choices by name, in the order of their values."""
+        return {"actions": self._names}
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """With the names of its choices."""
+        agent = super().load(folder)
+        agent._names = json.loads((folder / "agent.json").read_text())["actions"]
+        return agent
+
+    def _population(self, market: Market, task: Task, seed: int) -> Population:
+        settings = self.settings
+        rules = Rules(
+            market,
+            lookback=settings.lookback,
+            actions="simplex",
+            episode_length=episode_length(settings, market, task),
+            random_start=True,
+            ruin=0.0,
+            **{key: getattr(task, key) for key in task.__dataclass_fields__},
+        )
+        return Population(
+            rules,
+            lattice_points(market.n_assets, settings.lattice),
+            settings.num_envs,
+            settings.reward_scale,
+            np.random.default_rng([seed, 0]),
+            settings.device,
+        )

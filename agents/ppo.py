@@ -7,18 +7,21 @@ from typing import Any, ClassVar
 
 from stable_baselines3 import PPO
 
-from agents.sb3 import SB3Agent, SB3Settings
+from agents.learner import LearnerSettings
+from agents.policies import ActorCritic
+from agents.sb3 import SB3Agent
 from envs.actions import ActionMap, Softmax
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOSettings(SB3Settings):
+class PPOSettings(LearnerSettings):
     """Settings of `ppo`."""
 
-    steps: int = 120_000
-    num_envs: int = 64
-    n_steps: int = 64  # decisions of each environment between updates
-    batch_size: int = 1024
+    steps: int = 160_000
+    num_envs: int = 256
+    n_steps: int = 32  # decisions of each environment between updates
+    batch_size: int = 2048
+    learning_rate: float = 1e-3
     n_epochs: int = 5
     gae_lambda: float = 0.9
     clip_range: float = 0.2
@@ -28,11 +31,15 @@ class PPOSettings(SB3Settings):
 class PPOAgent(SB3Agent):
     """A Gaussian over scores whose softmax is the target; acts by the mean."""
 
-    Settings: ClassVar[type[SB3Settings]] = PPOSettings
+    Settings: ClassVar[type[LearnerSettings]] = PPOSettings
 
     def algorithm(self) -> Any:
         """Stable-baselines3's PPO."""
         return PPO
+
+    def policy(self) -> Any:
+        """Around an `AllocationNetwork`."""
+        return ActorCritic
 
     def actions(self) -> ActionMap:
         """Softmax of scores in [-10, 10]."""

@@ -7,18 +7,20 @@ from typing import Any, ClassVar
 
 from stable_baselines3 import SAC
 
-from agents.sb3 import SB3Agent, SB3Settings
+from agents.learner import LearnerSettings
+from agents.policies import SoftActorCritic
+from agents.sb3 import SB3Agent
 from envs.actions import ActionMap, Softmax
 
 
 @dataclass(frozen=True, kw_only=True)
-class SACSettings(SB3Settings):
+class SACSettings(LearnerSettings):
     """Settings of `sac`."""
 
-    steps: int = 40_000
+    steps: int = 12_000
     num_envs: int = 16
     buffer_size: int = 100_000
-    batch_size: int = 256
+    batch_size: int = 128
     train_every: int = 4  # steps of all environments between updates
     updates: int = 2  # gradient steps at each
     learning_starts: int = 2_000
@@ -29,11 +31,15 @@ class SACSettings(SB3Settings):
 class SACAgent(SB3Agent):
     """A squashed Gaussian over scores whose softmax is the target; acts by the mean."""
 
-    Settings: ClassVar[type[SB3Settings]] = SACSettings
+    Settings: ClassVar[type[LearnerSettings]] = SACSettings
 
     def algorithm(self) -> Any:
         """Stable-baselines3's SAC."""
         return SAC
+
+    def policy(self) -> Any:
+        """Around an `AllocationNetwork`."""
+        return SoftActorCritic
 
     def actions(self) -> ActionMap:
         """Softmax of scores in [-4, 4]: the squashed policy starts spread over the simplex."""

@@ -1,0 +1,95 @@
+"""A compact `PortfolioVectorEnv` as the vector environment that stable-baselines3 trains on.
+
+A transition holds the row number of its window and the weights, so buffers stay small whatever the
+lookback; networks read windows out of the market's own array (`agents.panel_network`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from envs import PortfolioVectorEnv
+
+
+class CompactVecEnv(VecEnv):
+    """A compact `PortfolioVectorEnv` (autoreset SAME_STEP) as stable-baselines3's own `VecEnv`."""
+
+    def __init__(self, games: PortfolioVectorEnv, seed: int, reward_scale: float) -> None:
+        self.games = games
+        self.reward_scale = reward_scale
+        super().__init__(
+            games.num_envs,
+            observation_space(games.market.n_assets),
+            games.single_action_space,
+        )
+        self._first_seed: int | None = seed
+        self._actions: np.ndarray = np.zeros(0)
+        self._total = np.zeros(games.num_envs)
+        self._length = np.zeros(games.num_envs, np.int64)
+
+    def reset(self) -> dict[str, np.ndarray]:
+        """Start all episodes; the seed given at first is used once."""
+        observation, _ = self.games.reset(seed=self._first_seed)
+        self._first_seed = None
+        self._total[:], self._length[:] = 0.0, 0
+        return observation
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keep the actions for `step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> tuple[Any, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """One step; ended rows carry their last observation and whether they were cut off."""
+        observation, reward, terminated, truncated, info = self.games.step(self._actions)
+        ended = terminated | truncated
+        self._total += reward
+        self._length += 1
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for i in np.flatnonzero(ended):
+            infos[i] = {
+                "terminal_observation": info["final_obs"][i],
+                "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
+                "episode": {"r": self._total[i], "l": int(self._length[i]), "t": 0.0},
+            }
+        self._total[ended], self._length[ended] = 0.0, 0
+        scaled = (self.reward_scale * reward).astype(np.float32)
+        return observation, scaled, ended, infos
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """The attribute of the game, once per environment."""
+        return [getattr(self.games, attr_name)] * len(self._rows(indices))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Refused: the environments of a batch share their settings."""
+        raise NotImplementedError("environments of a batch share their settings")
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Refused: there are no separate environments to call."""
+        raise NotImplementedError("environments of a batch cannot be called one by one")
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        """No wrapper is inside."""
+        return [False] * len(self._rows(indices))
+
+    def _rows(self, indices: Any) -> Sequence[int]:
+        return list(self._get_indices(indices))
+
+
+def observation_space(n_assets: int) -> spaces.Dict:
+    """Compact observations, for a market of any length."""
+    return spaces.Dict(
+        {
+            "time": spaces.Box(0, np.iinfo(np.int32).max, (1,), np.int64),
+            "weights": spaces.Box(0.0, 1.0, (n_assets,), np.float32),
+        }
+    )
