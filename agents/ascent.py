@@ -94,7 +94,7 @@ class Ascent:
             group["lr"] = rate
         starts = self._starts()
         played = self.world.play(self.policy, starts, self.length, self._start_weights(starts))
-        utility, loss = self._objective(played)
+        utility, loss = self._objective(played, update)
         self._finite(loss, update)
         self.good = copied(self.policy)
         self.optimiser.zero_grad()
@@ -106,12 +106,19 @@ class Ascent:
         self._remember(starts, played.held)
         self._report(update, rate, utility, norm, played)
 
-    def _objective(self, played: Played) -> tuple[Tensor, Tensor]:
-        """Utility per period, and the loss: what is to be minimised, in percent."""
+    def _objective(self, played: Played, update: int) -> tuple[Tensor, Tensor]:
+        """Utility per period, and the loss: what is to be minimised, in percent.
+
+        Costs are phased in: a share of them counts at first. Else, before it knows what a trade is
+        good for, a policy learns that trades cost, and may never trade again.
+        """
         settings = self.settings
-        utility = UTILITIES[settings.utility](
-            played.returns, played.risk_free, settings.risk_aversion
-        )
+        share = min(1.0, update / max(settings.cost_warmup * settings.steps, 1e-9))
+        counted = played.returns
+        if share < 1.0:
+            counted = (1.0 + counted) * played.mu ** (share - 1.0) - 1.0
+        worth = UTILITIES[settings.utility]
+        utility = worth(counted, played.risk_free, settings.risk_aversion)
         penalty = settings.violation_penalty * played.violation.mean()
         if settings.towards_equal:
             penalty = penalty + settings.towards_equal * played.imbalance.mean()
@@ -158,7 +165,7 @@ class Ascent:
         with torch.no_grad():
             starts = self._starts()
             played = self.world.play(self.policy, starts, self.length, self.held[starts])
-            self._finite(self._objective(played)[1], update)
+            self._finite(self._objective(played, update)[1], update)
 
     def _finite(self, value: Tensor, update: int) -> None:
         """Stop where the loss or its gradient is not finite, with the state before."""
@@ -180,7 +187,7 @@ class Ascent:
             {
                 "train/utility": utility.item(),
                 "train/turnover": played.turnover.mean().item(),
-                "train/cost": played.cost.mean().item(),
+                "train/cost": 1.0 - played.mu.mean().item(),
                 "train/violation": played.violation.mean().item(),
                 "train/band": played.band.mean().item(),
                 "train/gradient": norm.item(),

@@ -55,6 +55,7 @@ class PolicyGradientSettings:
     violation_penalty: float = 1.0  # utility lost per unit by which a target is outside the limits
     band: bool = True  # a band in which the policy does not trade, where trading costs anything
     sees_weights: bool = False  # whether the proposal, too, depends on what is held; slower
+    cost_warmup: float = 0.3  # share of the updates over which costs are phased in
     explore: float = 0.2  # share of segments that start from random weights
     own_scores: bool = True  # a learned score per asset; the assets are then those of training
     encoder: str = "cnn"
@@ -75,7 +76,9 @@ class PolicyGradientSettings:
         positive = ("risk_aversion", "learning_rate", "max_gradient")
         require(self, **dict.fromkeys(positive, "(0, inf)"))
         penalties = ("weight_decay", "towards_equal", "violation_penalty")
-        require(self, **dict.fromkeys(penalties, "[0, inf)"), explore="[0, 1]")
+        require(
+            self, **dict.fromkeys(penalties, "[0, inf)"), explore="[0, 1]", cost_warmup="[0, 1]"
+        )
         self.network()
         try:
             torch.device(self.device)

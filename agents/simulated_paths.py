@@ -31,9 +31,9 @@ class Played(NamedTuple):
     """What segments gave: S steps of B segments."""
 
     returns: Tensor  # (S, B) after costs
+    mu: Tensor  # (S, B) fraction of value left by costs
     risk_free: Tensor  # (S, B)
     turnover: Tensor  # (S, B)
-    cost: Tensor  # (S, B)
     held: Tensor  # (S + 1, B, N) weights before each trade, and after the last period; no gradient
     violation: Tensor  # (S, B) of limits on weights, before they were imposed
     imbalance: Tensor  # (S, B) squared distance of the proposal from equal weights
@@ -131,6 +131,7 @@ class Batch:
         self._overnight = None if world.overnight is None else world.overnight[rows + 1]
         self._limits = self.rules.constraints.initial((len(starts),))
         self.plans: list[Plan] = []
+        self.decided: list[Tensor] = []  # weights at the decision; at the open they may be others
         self.held: list[Tensor] = []
         self.targets: list[Tensor] = []
         self.growth: list[Tensor] = []
@@ -149,6 +150,7 @@ class Batch:
         """One step: limits, days without trading, what cannot be traded, then the simulator."""
         target = plan.target(state.weights)
         self.plans.append(plan)
+        self.decided.append(state.weights.detach())
         if self._overnight is not None:
             state, growth = drift(state, self._overnight[s])
             self.growth.append(growth)
@@ -180,10 +182,10 @@ class Batch:
         n_assets = held.shape[-1]
         return Played(
             returns=returns,
+            mu=path.mu,
             risk_free=path.risk_free,
             turnover=path.turnover.detach(),
-            cost=path.cost.detach(),
-            held=torch.cat([held.detach(), state.weights.detach()[None]]),
+            held=torch.stack([*self.decided, state.weights.detach()]),
             violation=torch.stack(self.violations) if self.violations else none,
             imbalance=(plans.proposal - 1.0 / n_assets).square().sum(-1),
             band=(plans.high - plans.low).detach().mean(-1),
