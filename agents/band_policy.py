@@ -21,7 +21,7 @@ from agents.networks import AllocationNetwork, NetworkSettings
 from envs.simulator import Array, namespace
 
 _FIRST_BAND = -4.0  # before the sigmoid: the first half-width is about 2 % of the portfolio
-_TINY = 1e-300
+_TINY = 1e-12  # keeps the gradient of a division by almost no room bounded
 
 
 class Plan(NamedTuple):

@@ -100,8 +100,8 @@ class DQNAgent(SB3Agent):
     def model_settings(self) -> dict[str, Any]:
         """DQN's own."""
         settings = self.settings
-        keys = ("buffer_size", "batch_size", "learning_starts", "max_grad_norm")
-        keys += ("exploration_fraction", "exploration_final_eps")  # type: ignore[assignment]
+        names = "buffer_size batch_size learning_starts max_grad_norm"
+        keys = f"{names} exploration_fraction exploration_final_eps".split()
         own = {key: getattr(settings, key) for key in keys}
         between = settings.num_envs * settings.train_every  # decisions between updates
         return own | {

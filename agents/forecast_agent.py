@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,6 +12,7 @@ import numpy as np
 
 from agents.base import Agent, Monitor, Task
 from agents.forecasters import FORECASTERS, Forecaster, TextbookLSTM, TextbookLSTMSettings
+from agents.rollout import evaluation, roll
 from agents.rules import RULES, Proportional, Rule, build, limit_volatility
 from agents.settings import as_dict, require
 from envs.constraints import VolatilityTarget
@@ -63,7 +65,12 @@ class ForecastAgent(Agent):
         """Fit the forecaster; rules need no fitting."""
         if self.settings.volatility is not None:
             VolatilityTarget(self.settings.volatility).safe_asset(train)
-        self.forecaster.fit(train, valid, seed=seed, monitor=monitor)
+        curves = _LastStep(monitor or Monitor())
+        self.forecaster.fit(train, valid, seed=seed, monitor=curves)
+        if valid is not None and valid.n_periods > self.lookback + (task or Task()).decision_lag:
+            path = roll(self, valid, task or Task())
+            values = {f"eval/{key}": value for key, value in evaluation(path, valid).items()}
+            curves.record(curves.last, values)
         return self
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
@@ -129,3 +136,19 @@ def described(part: Any) -> str:
     settings = as_dict(getattr(part, "settings", part))
     values = ", ".join(f"{key}={value!r}" for key, value in settings.items())
     return f"{names[0] if names else type(part).__name__}({values})"
+
+
+class _LastStep(Monitor):
+    """Passes everything on and remembers where training stood."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.monitor, self.folder, self.last = monitor, monitor.folder, 0
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """Pass on, remembering the step."""
+        self.last = step
+        self.monitor.record(step, values)
+
+    def progress(self, done: float) -> None:
+        """Pass on."""
+        self.monitor.progress(done)

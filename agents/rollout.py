@@ -123,4 +123,12 @@ def path_metrics(path: Any, periods_per_year: int) -> dict[str, float]:
     return {key: float(value) for key, value in figures.items()}
 
 
+def evaluation(path: Rollout, market: Market) -> dict[str, float]:
+    """What a learning curve shows of a path: its measures, mean weights by asset, mean reward."""
+    values = path_metrics(path, market.periods_per_year)
+    for asset, weight in zip(market.assets, path.targets.mean(0), strict=True):
+        values[f"weight/{asset}"] = float(weight)
+    return values | {"reward": float(path.rewards.mean())}
+
+
 _KEPT = ("value", "target", "weights", "portfolio_return", "cost", "turnover", "reward")

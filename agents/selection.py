@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from agents.base import Monitor, Task
-from agents.rollout import path_metrics, roll
+from agents.rollout import evaluation, roll
 from market import Market
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class DivergedError(RuntimeError):
 
 
 class Selection:
-    """Evaluates on validation at even intervals and keeps the best state.
+    """Evaluates on validation at even intervals and keeps the best trained state.
 
     Args:
         agent: Whose network is trained.
@@ -52,6 +52,7 @@ class Selection:
         self.stopped = False
         self._due, self._worse = 0, 0
         self._score = -math.inf
+        self._kept_step = self._last_step = 0
         self._best: State | None = None
         self._good: tuple[int, State] | None = None
 
@@ -87,30 +88,30 @@ class Selection:
         """The last look."""
         self.check(step)
         self._evaluate(step)
+        self._last_step = step
         self.monitor.progress(1.0)
 
     def finish(self) -> None:
         """Put the best state in."""
         if self._best is not None:
             self.agent.network.load_state_dict(self._best)
+            self.monitor.record(self._last_step, {"eval/kept_step": float(self._kept_step)})
 
     def _evaluate(self, step: int) -> None:
         if self.valid is None:
             return
         with self.agent.reading(self.valid):
             path = roll(self.agent, self.valid, self.task)
-        values = path_metrics(path, self.valid.periods_per_year)
-        for asset, weight in zip(self.valid.assets, path.targets.mean(0), strict=True):
-            values[f"weight/{asset}"] = float(weight)
-        values["reward"] = float(path.rewards.mean())
+        values = evaluation(path, self.valid)
         self.monitor.record(step, {f"eval/{key}": value for key, value in values.items()})
         score = values[self.agent.settings.select_by]
         if math.isnan(score):  # a Sharpe ratio without risk
             excess = float((path.returns - path.risk_free).mean())
             score = 0.0 if abs(excess) < _NOTHING else math.copysign(math.inf, excess)
         self._worse += 1
-        if score > self._score:
+        if step > 0 and score > self._score:  # what nobody trained is not kept
             self._score, self._best, self._worse = score, self._state(), 0
+            self._kept_step = step
         patience = self.agent.settings.patience
         self.stopped = patience is not None and self._worse >= patience
 

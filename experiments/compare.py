@@ -14,7 +14,7 @@ from experiments.pace import RULE
 from experiments.parallel import Outcome, run_trials
 from experiments.plan import prepare, read_market
 from experiments.progress import display
-from experiments.run_dir import run_path
+from experiments.run_dir import ensure_writable, run_path
 from experiments.runs import Run
 from experiments.trial import Trial
 
@@ -61,6 +61,8 @@ def run_experiments(
     market = read_market(first.data)
     for config in experiments:
         prepare(config, market)
+    folder = Path(first.results) / first.experiment
+    ensure_writable(folder)
     learners = [config for config in experiments if _learns(config)]
     others = [config for config in experiments if not _learns(config)]
     trials = [spec for config in (*learners, *others) for spec in trials_of(config, command)]
@@ -70,7 +72,6 @@ def run_experiments(
     watched = list(zip(groups, [spec.name for spec in trials], strict=True))
     with display(watched, workers) as shown:
         outcomes = run_trials(trials, workers=workers, display=shown)
-    folder = Path(first.results) / first.experiment
     return Comparison([read_run(outcome) for outcome in outcomes], outcomes, folder)
 
 

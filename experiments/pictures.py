@@ -136,16 +136,18 @@ def _mean_targets(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def curves_of(runs: Sequence[Run]) -> tuple[str, pd.DataFrame]:
-    """What one agent logged of `CURVES`, the first it has: by step, a column a seed; or nothing."""
+    """What one agent logged of `CURVES`, the first that is a curve: by step, a column a seed."""
+    point = ("", pd.DataFrame())
     for name in CURVES:
         found = {}
         for run in [run for run in runs if name in run.metrics]:
             numbers = run.metrics[["step", name]].apply(pd.to_numeric, errors="coerce").dropna()
             found[run.seed] = numbers.groupby("step")[name].last()
         table = pd.DataFrame(found).sort_index().dropna(axis=1, how="all")
-        if not table.empty:
+        if len(table) > 1:
             return name, table
-    return "", pd.DataFrame()
+        point = point if table.empty or point[0] else (name, table)
+    return point
 
 
 def learning_curves(exhibit: Exhibit) -> dict[str, Markup]:

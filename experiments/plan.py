@@ -86,7 +86,9 @@ def prepare(config: ExperimentConfig, market: Market | None = None) -> Plan:
     check_history(agent, task, market, split)
     history = agent.lookback + task.decision_lag
     train, valid, _ = market.split(split.train_end, split.valid_end, history=history)
-    task.env(train, lookback=agent.lookback)
+    trial_run = task.env(train, lookback=agent.lookback)
+    _, info = trial_run.reset(seed=0)
+    trial_run.step(info["weights"])  # a faulty reward shows before anything is written
     resolved = dataclasses.replace(
         config,
         data=_resolved_data(config.data, market),

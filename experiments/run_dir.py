@@ -85,6 +85,22 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
     _sync_folder(path.parent)
 
 
+def ensure_writable(folder: Path) -> None:
+    """Make the folder and try to write into it, before any work goes into what it is to hold.
+
+    Raises:
+        SettingError: If that fails, with the system's reason.
+
+    """
+    probe = folder / f".{secrets.token_hex(8)}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise SettingError(f"results: cannot write into {folder}: {error.strerror}") from error
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename in `folder` durable, where the system lets folders be opened."""
     if os.name == "posix":

@@ -155,7 +155,7 @@ def _from_file(prices: pd.DataFrame) -> Market:
         before = logging.root.manager.disable
         logging.disable(logging.WARNING)  # of a made-up file there is nothing to warn
         try:
-            market = load_market("files", path=path, allow_jumps=True)
+            market = load_market("files", path=path, max_gap=5, allow_jumps=True)
         finally:
             logging.disable(before)
     return market

@@ -695,3 +695,12 @@ def test_calendars_that_differ_are_a_choice(tmp_path: Path) -> None:
         market = load_market("files", path=tmp_path / "prices.csv", calendar=calendar)
         assert market.n_periods == rows
         assert market.tradable.all()
+
+
+def test_a_hole_is_refused_unless_carrying_is_asked_for(tmp_path):
+    path = tmp_path / "prices.csv"
+    path.write_text("date,AAA,BBB\n2020-01-01,1,5\n2020-01-02,,5.1\n2020-01-03,1.1,5.2\n")
+    with pytest.raises(DataError, match=r"column 'AAA', row 3 \(2020-01-02\).*max_gap"):
+        load_market("files", path=path)
+    market = load_market("files", path=path, max_gap=5)
+    np.testing.assert_allclose(market.prices[:, 0], [1, 1, 1.1])

@@ -102,7 +102,7 @@ def test_curves_and_progress_are_reported():
 
 
 def test_the_state_that_did_best_on_validation_is_kept():
-    """Validation where the signal is turned round: the untrained state is the best there is."""
+    """Validation where the signal is turned round: the first state that was trained is the best."""
     train = revealing_market()
     turned = revealing_market(seed=3)
     valid = Market.from_prices(
@@ -113,8 +113,11 @@ def test_the_state_that_did_best_on_validation_is_kept():
     task, curves = Task(cost=None), Curves()
     agent = AGENTS["ppo"](**SMALL, **LEARNERS["ppo"])
     agent.fit(train, valid, task=task, seed=0, monitor=curves)
-    scores = [values["eval/sharpe"] for _, values in curves.rows if "eval/sharpe" in values]
+    curve = {step: row["eval/sharpe"] for step, row in curves.rows if "eval/sharpe" in row}
+    untrained, *scores = curve.values()
     assert max(scores) > scores[-1] + 1
+    kept = next(row["eval/kept_step"] for _, row in curves.rows if "eval/kept_step" in row)
+    assert curve[int(kept)] == max(scores) and untrained not in scores
     path = roll(agent, valid, task)
     excess = path.returns - path.risk_free
     assert excess.mean() / excess.std(ddof=1) * np.sqrt(252) == pytest.approx(max(scores), rel=1e-5)

@@ -17,6 +17,8 @@ from market.sources import repair
 from market.sources.panels import Panels
 from market.sources.tables import read_table
 
+LONGEST_PAUSE = 5  # rows an asset may miss before its calendar counts as another
+
 log = logging.getLogger(__name__)
 
 
@@ -27,7 +29,8 @@ class Assembly:
     Attributes:
         cash_rate: What cash earns a year, as a fraction; None for no cash asset.
         delisting_return: See `Market.from_prices`.
-        max_gap: Rows a missing price is carried forward before the asset stops being tradable.
+        max_gap: Rows a missing price is carried forward before the asset stops being tradable;
+            None refuses a price missing inside an asset's history, unless a calendar is chosen.
         allow_jumps: Whether steps the size of a split are known to be true, and not worth a word.
         calendar: "inner", "outer" or an asset's name where calendars differ; see
             `market.calendar.shared_rows`.
@@ -37,20 +40,22 @@ class Assembly:
 
     cash_rate: float | None = 0.0
     delisting_return: float | Mapping[str, float] = 0.0
-    max_gap: int = 5
+    max_gap: int | None = 5
     allow_jumps: bool = False
     calendar: str | None = None
     sectors: Mapping[str, str] | str | Path | None = None
 
     def __post_init__(self) -> None:
-        if type(self.max_gap) is not int or self.max_gap < 0:
+        if self.max_gap is not None and (type(self.max_gap) is not int or self.max_gap < 0):
             raise SettingError(f"max_gap: must be a whole number >= 0, got {self.max_gap!r}")
 
     def market(self, name: str, panels: Panels) -> Market:
         """The market of these panels; what was repaired or is doubtful is logged and noted."""
         panels = self._on_one_calendar(name, panels)
+        if self.max_gap is None and self.calendar is None:
+            _refuse_holes(panels)
         prices, tradable, carried, suspended = repair.carry_gaps(
-            panels.fields["close"], self.max_gap
+            panels.fields["close"], self._pause
         )
         notes = [
             *panels.notes,
@@ -62,9 +67,14 @@ class Assembly:
         panels = panels._replace(notes=notes, fields={**panels.fields, "close": prices})
         return self._with_cash(name, panels, tradable)
 
+    @property
+    def _pause(self) -> int:
+        """Rows a price is carried where holes are allowed."""
+        return LONGEST_PAUSE if self.max_gap is None else self.max_gap
+
     def _on_one_calendar(self, name: str, panels: Panels) -> Panels:
         price = panels.fields["close"]
-        kept = shared_rows(name, panels.dates, panels.assets, price, self.calendar, self.max_gap)
+        kept = shared_rows(name, panels.dates, panels.assets, price, self.calendar, self._pause)
         return panels.on_rows(kept)
 
     def _with_cash(self, name: str, panels: Panels, tradable: np.ndarray) -> Market:
@@ -91,6 +101,22 @@ class Assembly:
             name=name,
             notes=tuple(panels.notes),
             **{key: arranged(panel, np.nan) for key, panel in others.items()},
+        )
+
+
+def _refuse_holes(panels: Panels) -> None:
+    """Raise a DataError for the first price that is missing inside an asset's history."""
+    listed = np.isfinite(panels.fields["close"])
+    started = np.maximum.accumulate(listed, axis=0)
+    to_come = np.maximum.accumulate(listed[::-1], axis=0)[::-1]
+    holes = np.argwhere(~listed & started & to_come)
+    if holes.size:
+        t, i = (int(x) for x in holes[0])
+        line = int(panels.lines[t, i])
+        row = f"row {line} ({panels.dates[t]:%Y-%m-%d})" if line else f"{panels.dates[t]:%Y-%m-%d}"
+        raise DataError(
+            f"{panels.places[i].name}: column '{panels.assets[i]}', {row}: price is missing; "
+            "fill it in, or carry the last one for up to 5 rows by max_gap=5 (data.options.max_gap)"
         )
 
 

@@ -30,7 +30,7 @@ def files(
     *,
     cash_rate: float | None = 0.0,
     delisting_return: float | Mapping[str, float] = 0.0,
-    max_gap: int = 5,
+    max_gap: int | None = None,
     allow_jumps: bool = False,
     calendar: str | None = None,
     date_format: str | None = None,
@@ -54,7 +54,8 @@ def files(
         cash_rate: What cash earns a year, as a fraction; None for no cash asset.
         delisting_return: What an asset returns as it leaves the data, such as -0.3, for all or by
             name.
-        max_gap: Rows a missing price is carried forward before the asset stops being tradable.
+        max_gap: Rows a missing price is carried forward before the asset stops being tradable;
+            when not given, a price missing inside an asset's history is an error.
         allow_jumps: Whether steps the size of a split are known to be true, and not worth a word.
         calendar: Where some assets trade on days on which others do not: "inner" (dates all have),
             "outer" (all dates), or an asset's name (its dates).
