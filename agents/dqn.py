@@ -16,7 +16,7 @@ from agents.allocation_values import AllocationValues
 from agents.base import Task
 from agents.lattice_policy import LatticePolicy, PointsAndHold
 from agents.learner import LearnerSettings
-from agents.panel_network import Panel
+from agents.panel_network import Panel, check_finite
 from agents.q_learning import Population, QLearner
 from agents.sb3 import SB3Agent, episode_length
 from agents.selection import Selection
@@ -140,6 +140,7 @@ class DQNAgent(SB3Agent):
         held = torch.as_tensor(weights, dtype=torch.float32, device=device).unsqueeze(0)
         with torch.no_grad():
             worth = self.network.choices(torch.tensor([row], device=device), held)
+        check_finite(worth.sum())
         return self.actions().target(np.array(int(worth.argmax())), weights, row)
 
     def about(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ whole market is encoded at the first call and later calls look rows up.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -91,9 +92,16 @@ class PanelNetwork(nn.Module):
         self.still, self._table = still, None
 
     def forward(self, rows: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (B, N) and values (B,) at rows (B,), for weights (B, N) or inputs (B, N, K)."""
+        """Scores (B, N) and values (B,) at rows (B,), for weights (B, N) or inputs (B, N, K).
+
+        Raises:
+            FloatingPointError: If any is not finite.
+
+        """
         table, index = self.table(rows)
-        return self.network.decide(table, inputs, index)
+        scores, values = self.network.decide(table, inputs, index)
+        check_finite(scores.sum() + values.sum())
+        return scores, values
 
     def table(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings (U, N, H) of the windows that end at rows (B,), and each sample's place."""
@@ -104,6 +112,12 @@ class PanelNetwork(nn.Module):
         if self._table is None:
             self._table = self.network.table_panel(panel.features, panel.context, panel.cash)
         return self._table, rows - (self.lookback - 1)
+
+
+def check_finite(total: Tensor) -> None:
+    """Raise FloatingPointError where the sum of a network's outputs is not finite."""
+    if not math.isfinite(total.detach()):
+        raise FloatingPointError("an output of the network is not finite")
 
 
 def readers(module: nn.Module) -> Iterator[PanelNetwork]:

@@ -94,7 +94,9 @@ class SB3Agent(Learner):
         every = 1 if isinstance(model, OnPolicyAlgorithm) else max(1, episodes // 50)
         try:
             model.learn(settings.steps, callback=_Watch(selection), log_interval=every)
-        except ValueError:  # what distributions say to numbers that are not finite
+        except FloatingPointError as error:
+            raise selection.diverged(model.num_timesteps, str(error)) from error
+        except ValueError:  # what distributions say to parameters that are not finite
             selection.check(model.num_timesteps)
             raise
 

@@ -29,7 +29,7 @@ class DivergedError(RuntimeError):
 
     def __init__(self, name: str, what: str, step: int, good_step: int) -> None:
         super().__init__(
-            f"{name} diverged: {what} is not finite at step {step}; the agent is back at step "
+            f"{name} diverged: {what} at step {step}; the agent is back at step "
             f"{good_step}; try a smaller learning_rate"
         )
         self.step, self.good_step = step, good_step
@@ -61,8 +61,8 @@ class Selection:
         self.check(step)
         if step >= self._due:
             self._due = (step // self.interval + 1) * self.interval
-            self._good = (step, self._state())
             self._evaluate(step)
+            self._good = (step, self._state())
 
     def check(self, step: int, loss: float | None = None) -> None:
         """Stop at once where the loss or a parameter is not finite.
@@ -71,14 +71,19 @@ class Selection:
             DivergedError: With the agent back in its last good state.
 
         """
-        what = "the loss" if loss is not None and not math.isfinite(loss) else self._spoilt()
-        if what is None:
-            return
+        if loss is not None and not math.isfinite(loss):
+            raise self.diverged(step, "the loss is not finite")
+        spoilt = self._spoilt()
+        if spoilt is not None:
+            raise self.diverged(step, f"{spoilt} is not finite")
+
+    def diverged(self, step: int, what: str) -> DivergedError:
+        """The error, with the agent back in its last good state."""
         good_step, state = self._good or (0, None)
         if state is not None:
             self.agent.network.load_state_dict(state)
-        name = type(self.agent).__name__
-        raise DivergedError(name, what, step, good_step)
+        self.agent.network.train(False)
+        return DivergedError(type(self.agent).__name__, what, step, good_step)
 
     def progress(self, step: int) -> None:
         """Pass on how much is done."""
@@ -100,8 +105,11 @@ class Selection:
     def _evaluate(self, step: int) -> None:
         if self.valid is None:
             return
-        with self.agent.reading(self.valid):
-            path = roll(self.agent, self.valid, self.task)
+        try:
+            with self.agent.reading(self.valid):
+                path = roll(self.agent, self.valid, self.task)
+        except FloatingPointError as error:
+            raise self.diverged(step, str(error)) from error
         values = evaluation(path, self.valid)
         self.monitor.record(step, {f"eval/{key}": value for key, value in values.items()})
         score = values[self.agent.settings.select_by]

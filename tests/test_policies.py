@@ -1,0 +1,175 @@
+"""Policies: full windows and compact rows agree, distributions are right, divergence is noticed."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+from stable_baselines3.common.buffers import DictReplayBuffer
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from agents import AGENTS
+from agents.base import Monitor, Task
+from agents.distributions import DirichletDistribution
+from agents.panel_network import Shape
+from agents.policies import ActorCritic
+from agents.rollout import roll
+from agents.sb3_env import observation_space
+from agents.selection import DivergedError
+from envs.actions import Softmax
+from market import Market, SettingError
+from tests.test_sb3 import SMALL, revealing_market
+
+
+class FullWindows(ActorCritic):
+    """The usual way: every sample encodes the whole window it stands for."""
+
+    def read(self, obs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        panel = self.panel.panel
+        assert panel is not None
+        offsets = torch.arange(1 - self.panel.lookback, 1)
+        rows = obs["time"].long().reshape(-1, 1) + offsets
+        context = None if panel.context is None else panel.context[rows]
+        return self.panel.network(panel.features[rows], obs["weights"], context, panel.cash)
+
+
+def market_with_context(periods: int = 120, seed: int = 0) -> Market:
+    rng = np.random.default_rng(seed)
+    dates = pd.bdate_range("2010-01-01", periods=periods)
+    prices = pd.DataFrame(100 * np.cumprod(1 + rng.normal(0, 0.01, (periods, 3)), 0), dates)
+    prices.columns = pd.Index(["A", "B", "C"])
+    return Market.from_prices(
+        prices,
+        features=rng.normal(size=(periods, 4, 2)).astype(np.float32),
+        feature_names=("x", "y"),
+        context=rng.normal(size=(periods, 2)).astype(np.float32),
+        context_names=("u", "v"),
+    )
+
+
+@pytest.mark.parametrize("encoder", ["cnn", "fnn", "gru"])
+def test_an_update_from_the_same_buffer_has_the_gradient_of_full_windows(encoder, monkeypatch):
+    """One minibatch of PPO; both policies start from the same seed and see the same rollout."""
+    market = market_with_context()
+    settings = SMALL | {"lookback": 8, "encoder": encoder, "n_steps": 16, "batch_size": 128}
+    gradients = []
+    for policy in (ActorCritic, FullWindows):
+        agent = AGENTS["ppo"](**settings, n_epochs=1, steps=128)
+        agent._shape = Shape.of(market)
+        monkeypatch.setattr(type(agent), "policy", lambda self, policy=policy: policy)
+        model = agent.model(market, Task(), 0)
+        torch.manual_seed(0)
+        model.learn(128)
+        gradients.append({k: p.grad.clone() for k, p in model.policy.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], atol=1e-5, rtol=1e-4)
+    assert max(g.abs().max() for g in gradients[0].values()) > 1e-3
+
+
+def test_rows_looked_up_while_parameters_stand_still_are_those_encoded_anew():
+    market = market_with_context()
+    agent = AGENTS["ppo"](**SMALL, steps=64)
+    agent._shape = Shape.of(market)
+    policy: ActorCriticPolicy = agent.model(market, Task(), 0).policy
+    observation = {
+        "time": torch.arange(10, 90)[:, None],
+        "weights": torch.rand(80, 4, generator=torch.manual_seed(0)),
+    }
+    policy.set_training_mode(True)
+    encoded = policy.predict_values(observation)
+    policy.set_training_mode(False)
+    with torch.no_grad():
+        torch.testing.assert_close(policy.predict_values(observation), encoded)
+        for parameter in policy.parameters():
+            parameter.mul_(1.5)
+        policy.set_training_mode(False)  # as each rollout begins: the table is made anew
+        assert (policy.predict_values(observation) - encoded).abs().max() > 1e-3
+
+
+def test_dirichlet_against_scipy():
+    scores = torch.tensor([[0.3, -1.0, 0.5, 0.0], [2.0, 0.0, 0.0, -3.0]], dtype=torch.float64)
+    total = torch.tensor([1.7], dtype=torch.float64)
+    distribution = DirichletDistribution().proba_distribution(scores, total)
+    weights = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.15, 0.05]], dtype=torch.float64)
+    powers = np.exp(scores.numpy())
+    concentration = 0.1 + np.exp(1.7) * powers / powers.sum(1, keepdims=True)
+    for i in range(2):
+        theirs = scipy.stats.dirichlet(concentration[i])
+        assert distribution.log_prob(weights)[i].item() == pytest.approx(theirs.logpdf(weights[i]))
+        assert distribution.entropy()[i].item() == pytest.approx(theirs.entropy())
+        np.testing.assert_allclose(distribution.mode()[i], theirs.mean())
+
+
+def test_dirichlet_samples_stay_inside_and_have_finite_densities():
+    torch.manual_seed(0)
+    scores = torch.tensor([[8.0, 0.0, -8.0]]).repeat(2000, 1).requires_grad_()
+    distribution = DirichletDistribution().proba_distribution(scores, torch.tensor([3.0]))
+    weights = distribution.sample()
+    assert (weights > 0).all()
+    torch.testing.assert_close(weights.sum(1), torch.ones(2000))
+    distribution.log_prob(weights).sum().backward()
+    assert scores.grad is not None and torch.isfinite(scores.grad).all()
+
+
+def test_ppo_learns_with_a_dirichlet_policy():
+    market, fresh = revealing_market(), revealing_market(seed=1)
+    settings = SMALL | {"steps": 16_000, "n_steps": 32, "batch_size": 128, "gamma": 0.5}
+    agent = AGENTS["ppo"](**settings, learning_rate=3e-3, distribution="dirichlet")
+    agent.fit(market, fresh, task=Task(cost=None))
+    path = roll(agent, fresh, Task(cost=None))
+    assert np.log1p(path.returns).mean() > 0.8 * np.log1p(0.01)
+
+
+def test_a_million_transitions_of_sac_fit_in_300_megabytes():
+    space, n = observation_space(20), 1000
+    buffer = DictReplayBuffer(n, space, Softmax().space(20), n_envs=1)
+    arrays: list[Any] = [*buffer.observations.values(), *buffer.next_observations.values()]
+    arrays += [buffer.actions, buffer.rewards, buffer.dones, buffer.timeouts]
+    assert sum(array.nbytes for array in arrays) * (1_000_000 / n) <= 300e6
+
+
+class Curves(Monitor):
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, dict[str, float]]] = []
+
+    def record(self, step, values):
+        self.rows.append((step, dict(values)))
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac", "dqn"])
+def test_divergence_stops_at_once_and_leaves_the_last_good_state(name):
+    settings: dict[str, Any] = {"steps": 3_000, "learning_rate": 1e25, "evaluations": 1}
+    if name == "sac":
+        settings |= {"learning_starts": 100}
+    agent = AGENTS[name](**SMALL, **settings)
+    market = revealing_market(120)
+    with pytest.raises(
+        DivergedError, match=r"diverged: .* at step \d+.*smaller learning_rate"
+    ) as e:
+        agent.fit(market)
+    assert 0 < e.value.step < 3_000 and e.value.good_step < e.value.step
+    assert all(torch.isfinite(p).all() for p in agent.network.parameters())
+    weights = agent.act(market, np.ones(3) / 3)
+    assert np.isfinite(weights).all()
+
+
+def test_patience_ends_training_early():
+    """A rate so small that no evaluation betters the first."""
+    curves = Curves()
+    settings = SMALL | {"steps": 20_000, "evaluations": 20, "n_steps": 32, "batch_size": 256}
+    agent = AGENTS["ppo"](**settings, patience=3, learning_rate=1e-12)
+    agent.fit(revealing_market(120), revealing_market(80, seed=1), monitor=curves)
+    steps = [step for step, values in curves.rows if "eval/sharpe" in values]
+    assert max(steps) < 8_000
+
+
+def test_schedules():
+    for schedule, half in (("constant", 1.0), ("linear", 0.5), ("cosine", 0.5)):
+        settings = AGENTS["ppo"](schedule=schedule, learning_rate=2e-3).settings
+        assert settings.rate(1.0) == pytest.approx(2e-3)
+        assert settings.rate(0.5) == pytest.approx(2e-3 * half)
+        assert settings.rate(0.0) == pytest.approx(2e-3 if schedule == "constant" else 0.0)
+    with pytest.raises(SettingError, match="schedule"):
+        AGENTS["ppo"](schedule="steps")
