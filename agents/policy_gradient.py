@@ -47,7 +47,7 @@ class PolicyGradientSettings:
     steps: int = 300  # updates
     segments: int = 64  # played side by side in an update; where there are fewer, all
     segment_length: int = 40  # decisions
-    learning_rate: float = 1e-2
+    learning_rate: float = 5e-3
     schedule: Literal["cosine", "constant"] = "cosine"  # cosine: down to 0 at the last update
     max_gradient: float = 1.0  # gradients of a greater norm are scaled down to it
     weight_decay: float = 0.1  # of the network's matrices, as in AdamW
