@@ -17,7 +17,7 @@ from envs.actions import ActionMap, SimplexWeights, Softmax
 class PPOSettings(LearnerSettings):
     """Settings of `ppo`."""
 
-    steps: int = 160_000
+    steps: int = 120_000
     num_envs: int = 256
     n_steps: int = 32  # decisions of each environment between updates
     batch_size: int = 2048

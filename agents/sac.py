@@ -17,7 +17,7 @@ from envs.actions import ActionMap, Softmax
 class SACSettings(LearnerSettings):
     """Settings of `sac`."""
 
-    steps: int = 12_000
+    steps: int = 8_000
     num_envs: int = 16
     buffer_size: int = 100_000
     batch_size: int = 128
