@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
 
 from market import Market, SettingError
 from market.names import parse_call, unknown_name
@@ -70,6 +69,8 @@ def minimum_variance(history: Market, window: int = 60) -> np.ndarray:
     if scale < LEAST_VOLATILITY:
         return equal_weight(history)
     system = np.vstack([centred, np.full(len(assets), scale)])
+    from scipy.optimize import nnls
+
     weights, _ = nnls(system, np.append(np.zeros(len(centred)), scale))
     return _spread(weights, assets, history)
 

@@ -15,6 +15,7 @@ from agents.settings import build_settings
 from market import Market, SettingError
 
 SMALL: dict[str, dict[str, Any]] = {
+    "policy_gradient": {"lookback": 20, "steps": 5},
     "lstm": {"lookback": 20, "hidden": 8, "epochs": 2, "volatility_window": 20},
     "forecast": {"forecaster": "lstm(lookback=20, hidden=8, epochs=2)", "volatility": 0.08},
     "sixty_forty": {"stocks": "a", "bonds": "c"},

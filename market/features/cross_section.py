@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from scipy import linalg
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
 
 from market.errors import SettingError
@@ -123,6 +122,8 @@ def _turned(products: np.ndarray, n: int, shrink: float) -> float:
     own = products[window, window] - 2.0 * mean[window] + level
     ridge = (shrink + _RIDGE) * variance
     gram[np.diag_indices(window)] += ridge * (window - 1) / (1.0 - shrink)
+    from scipy import linalg
+
     solved = linalg.cho_solve(
         linalg.cho_factor(gram, check_finite=False), across, check_finite=False
     )

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from scipy.special import ndtri
 
 from market.errors import DataError, SettingError
 from market.features.alternative import rolling_zscore
@@ -166,6 +165,8 @@ class Scaler:
         if self.method == "rank":
             return 2.0 * share - 1.0
         edge = 0.5 / _STEPS
+        from scipy.special import ndtri
+
         normal: np.ndarray = ndtri(np.clip(share, edge, 1.0 - edge))
         return normal
 
