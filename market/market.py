@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,19 +25,20 @@ import numpy as np
 import pandas as pd
 
 from market.errors import DataError, SettingError
-from market.names import unknown_name
+from market.returns import accrued_cash, delisted_returns, simple_returns
 from market.validation import (
+    check_asset_name,
     check_names,
     check_panels,
     check_prices,
     check_returns,
     check_shape,
     checked_dates,
+    checked_names,
     numeric,
 )
 
 CASH = "cash"
-DAYS_PER_YEAR = 365.0
 _PERIODS = (365, 252, 52, 12, 4, 1)
 
 Date = str | pd.Timestamp | np.datetime64 | Any
@@ -93,10 +93,9 @@ class Market:
     def __post_init__(self) -> None:
         put = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  # frozen
         put("dates", checked_dates(self.dates, self.name))
-        put("assets", tuple(str(asset) for asset in self.assets))
+        for key in ("assets", "feature_names", "context_names"):
+            put(key, checked_names(self.name, key, getattr(self, key)))
         put("prices", _own(self.prices, np.float64))
-        put("feature_names", tuple(self.feature_names))
-        put("context_names", tuple(self.context_names))
         check_names(self.name, "asset", self.assets)
         check_shape(self, "prices", (self.n_periods, self.n_assets))
         if CASH in self.assets[:-1]:
@@ -155,8 +154,14 @@ class Market:
 
         """
         name = fields.setdefault("name", "prices")
+        if not isinstance(frame, pd.DataFrame):
+            kind = type(frame).__name__
+            raise DataError(f"{name}: must be a pandas DataFrame of dates x assets, got {kind}")
         dates = checked_dates(frame.index, name)
         assets = [str(column) for column in frame.columns]
+        check_names(name, "asset", tuple(assets))
+        for asset in assets:
+            check_asset_name(name, asset)
         prices = numeric(frame, name)
         if cash_rate is not None:
             if CASH in assets:
@@ -169,7 +174,7 @@ class Market:
             prices = np.column_stack([prices, np.cumprod(1.0 + earned)])
             assets.append(CASH)
         if delisting_return != 0.0 and "returns" not in fields:
-            fields["returns"] = _with_delistings(prices, assets, delisting_return)
+            fields["returns"] = delisted_returns(prices, assets, delisting_return)
         return cls(dates=dates, assets=tuple(assets), prices=prices, **fields)
 
     @property
@@ -251,13 +256,16 @@ class Market:
         )
 
     def fingerprint(self) -> str:
-        """SHA-256 of names, dates, prices, returns and features: equal data, equal digest."""
+        """SHA-256 of all that results depend on: names, dates, sectors and every array."""
         digest = hashlib.sha256()
-        names = (self.assets, self.feature_names, self.context_names)
+        names = (self.assets, self.feature_names, self.context_names, sorted(self.sectors.items()))
         digest.update(repr(names).encode())
         digest.update(self.dates.to_numpy("datetime64[s]").tobytes())
-        for panel in (self.prices, self.returns, self.features, self.context, self.tradable):
-            digest.update(np.ascontiguousarray(panel).tobytes())
+        for entry in dataclasses.fields(self):
+            panel = getattr(self, entry.name)
+            if isinstance(panel, np.ndarray):
+                digest.update(f"{entry.name}{panel.shape}".encode())
+                digest.update(np.ascontiguousarray(panel).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
     def with_values(self, features: np.ndarray, context: np.ndarray) -> Market:
@@ -283,51 +291,6 @@ class Market:
             timed = key == "dates" or isinstance(value, np.ndarray)
             part.__dict__[key] = value[start:stop] if timed else value
         return part
-
-
-def simple_returns(prices: np.ndarray) -> np.ndarray:
-    """prices[t] / prices[t-1] - 1, shape (T, N); 0 at t = 0 and where a price is nan."""
-    returns = np.zeros_like(prices)
-    returns[1:] = prices[1:] / prices[:-1] - 1.0
-    return np.where(np.isfinite(returns), returns, 0.0)
-
-
-def _with_delistings(
-    prices: np.ndarray, assets: list[str], given: float | Mapping[str, float]
-) -> np.ndarray:
-    """Simple returns, and what each asset that leaves the data returns as it does, (T, N)."""
-    by_name = dict(given) if isinstance(given, Mapping) else dict.fromkeys(assets, given)
-    unknown = sorted(set(by_name) - set(assets))
-    if unknown:
-        raise unknown_name("asset of delisting_return", unknown[0], assets)
-    returns = simple_returns(prices)
-    for column, asset in enumerate(assets):
-        last = int(np.flatnonzero(np.isfinite(prices[:, column]))[-1])
-        if last + 1 < len(prices):
-            returns[last + 1, column] = by_name.get(asset, 0.0)
-    return returns
-
-
-def accrued_cash(dates: pd.DatetimeIndex, rate: float | pd.Series) -> np.ndarray:
-    """What cash earns from each date to the next, known at the earlier one, shape (T,).
-
-    earned[t] = (1 + rate[t-1]) ** (calendar days / 365) - 1, and earned[0] = 0.
-    """
-    if isinstance(rate, pd.Series):
-        known = rate.sort_index().reindex(dates, method="ffill").to_numpy(np.float64)
-        if not np.isfinite(known[:-1]).all():
-            row = int(np.flatnonzero(~np.isfinite(known))[0])
-            raise DataError(f"cash_rate: no rate is known on {dates[row]:%Y-%m-%d}")
-    elif isinstance(rate, numbers.Real):
-        known = np.full(len(dates), float(rate))
-    else:
-        raise DataError(f"cash_rate: must be a number, a series by date, or None, got {rate!r}")
-    if not (np.isfinite(known[:-1]) & (known[:-1] > -1.0)).all():
-        raise DataError(f"cash_rate: must be a finite fraction a year above -1, got {rate!r}")
-    days = np.diff(dates.to_numpy()) / np.timedelta64(1, "D")
-    earned = np.zeros(len(dates))
-    earned[1:] = (1.0 + known[:-1]) ** (days / DAYS_PER_YEAR) - 1.0
-    return earned
 
 
 def _own(array: Any, kind: type) -> np.ndarray:

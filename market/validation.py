@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from market.errors import DataError
 
 if TYPE_CHECKING:
     from market.market import Market
+
+_ASSET = re.compile(r"[\w^][\w .,:^&%()/=+-]{0,63}")
 
 
 def checked_dates(index: pd.Index, name: str) -> pd.DatetimeIndex:
@@ -43,9 +46,25 @@ def checked_dates(index: pd.Index, name: str) -> pd.DatetimeIndex:
 def numeric(frame: pd.DataFrame, name: str) -> np.ndarray:
     """The table as float64; else a DataError naming the column."""
     for column, kind in zip(frame.columns, frame.dtypes, strict=True):
-        if not pd.api.types.is_numeric_dtype(kind):
+        if not pd.api.types.is_any_real_numeric_dtype(kind):
             raise DataError(f"{name}: column '{column}' must hold numbers, got {kind}")
     return frame.to_numpy(np.float64)
+
+
+def checked_names(source: str, key: str, given: Any) -> tuple[str, ...]:
+    """The names as texts; one text is not a list of its letters."""
+    if isinstance(given, str):
+        raise DataError(f"{source}: {key} must be a list of names, got {given!r}")
+    return tuple(map(str, given))
+
+
+def check_asset_name(where: str, asset: Any) -> None:
+    """Refuse names that are no tickers: paths, scripts, formulas, essays."""
+    if not isinstance(asset, str) or not _ASSET.fullmatch(asset) or ".." in asset:
+        raise DataError(
+            f"{where}: {str(asset)[:40]!r} is no name for an asset; use 1 to 64 letters, "
+            "digits, spaces and . , : ^ & % ( ) / = + - _, starting with a letter, digit, ^ or _"
+        )
 
 
 def check_names(source: str, kind: str, names: tuple[str, ...]) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from market.errors import DataError
-from market.market import CASH, Market, simple_returns
+from market.market import CASH, Market
+from market.returns import simple_returns
 
 World = Any  # Market | pd.DataFrame | Mapping[str, World] | tuple[World, ...]
 

@@ -11,7 +11,7 @@ import pytest
 
 from market import DataError, InputError, Market, SettingError, load_market
 from market.calendar import period_ends, resample, shared_rows, weekend_traders
-from market.market import simple_returns
+from market.returns import simple_returns
 
 # Two weeks from a Wednesday; Friday the 10th is a holiday; Monday the 13th is an unfinished week.
 DAYS = pd.DatetimeIndex([f"2020-01-{day:02d}" for day in (1, 2, 3, 6, 7, 8, 9, 13)])

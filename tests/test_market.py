@@ -9,7 +9,7 @@ import pytest
 
 from envs import PortfolioEnv
 from market import DataError, Market, SettingError
-from market.market import accrued_cash, simple_returns
+from market.returns import accrued_cash, simple_returns
 
 DATES = pd.DatetimeIndex(["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-06", "2020-01-07"])
 PRICES = np.array([[10.0, 20], [11, 19], [12, 18], [13, 19], [12.5, 20]])
@@ -259,7 +259,11 @@ def test_text_dates_are_read() -> None:
     [
         (["A", "cash"], {}, "column 'cash' clashes with the cash of cash_rate=0.0"),
         (["A", "A"], {}, "asset 'A' appears twice, at 0 and 1"),
-        (["A", "B"], {"cash_rate": -2.0}, "cash_rate: must be a finite fraction a year above -1"),
+        (
+            ["A", "B"],
+            {"cash_rate": -2.0},
+            "cash_rate: must be a finite fraction a year > -1, got -2.0 on 2020-01-01",
+        ),
         (["A", "B"], {"cash_rate": np.inf}, "cash_rate: must be a finite fraction"),
         (["A", "B"], {"cash_rate": np.nan}, "cash_rate: must be a finite fraction"),
         (["A", "B"], {"cash_rate": "3%"}, "cash_rate: must be a number, a series by date, or None"),
@@ -268,6 +272,22 @@ def test_text_dates_are_read() -> None:
             {"cash_rate": pd.Series([0.01], DATES[2:3])},
             "cash_rate: no rate is known on 2020-01-01",
         ),
+        (["A", "B"], {"cash_rate": True}, "cash_rate: must be a number, a series by date, or None"),
+        (
+            ["A", "B"],
+            {"cash_rate": pd.Series([0.01, 0.02], DATES[[0, 0]])},
+            "cash_rate: date 2020-01-01 appears twice",
+        ),
+        (
+            ["A", "B"],
+            {"cash_rate": pd.Series([0.01, 0.02])},
+            "cash_rate: a series must hold numbers by date, got float64 by RangeIndex",
+        ),
+        (["A", "../../x"], {}, "'../../x' is no name for an asset"),
+        (["A", "=cmd()"], {}, "'=cmd()' is no name for an asset"),
+        (["A", "<script>"], {}, "'<script>' is no name for an asset"),
+        (["A", "x" * 300], {}, "is no name for an asset; use 1 to 64 letters"),
+        (["A", ""], {}, "asset 1 has an empty name"),
     ],
 )
 def test_a_bad_table_or_rate_is_named(
@@ -282,6 +302,80 @@ def test_a_column_of_text_is_named() -> None:
     frame = pd.DataFrame({"A": [*"abcde"], "B": PRICES[:, 1]}, DATES)
     with pytest.raises(DataError, match="prices: column 'A' must hold numbers"):
         Market.from_prices(frame)
+
+
+@pytest.mark.parametrize("table", [PRICES, PRICES.tolist(), pd.Series(PRICES[:, 0], DATES)])
+def test_what_is_no_table_is_named(table: Any) -> None:
+    with pytest.raises(DataError, match="prices: must be a pandas DataFrame of dates x assets"):
+        Market.from_prices(table)
+
+
+@pytest.mark.parametrize("values", [[True, False] * 2 + [True], [1j] * 5])
+def test_prices_are_real_numbers(values: list[Any]) -> None:
+    with pytest.raises(DataError, match="column 'A' must hold numbers, got"):
+        Market.from_prices(pd.DataFrame({"A": values, "B": PRICES[:, 1]}, DATES))
+
+
+def test_names_that_traders_use_are_names() -> None:
+    names = ["BRK.B", "^GSPC", "EURUSD=X", "S&P 500", "BTC-USD", "7203.T", "Crédit Agricole", "_x"]
+    frame = pd.DataFrame(np.tile(PRICES[:, :1], len(names)), DATES, names)
+    assert Market.from_prices(frame).assets == (*names, "cash")
+
+
+@pytest.mark.parametrize("key", ["assets", "feature_names", "context_names"])
+def test_one_text_is_not_a_list_of_names(key: str) -> None:
+    with pytest.raises(DataError, match=f"market: {key} must be a list of names, got 'AB'"):
+        make(**{key: "AB"})
+
+
+@pytest.mark.parametrize("paid", [-1.5, "a", True, np.nan])
+def test_a_delisting_return_is_a_number_of_at_least_minus_one(paid: Any) -> None:
+    gone = pd.DataFrame(spoilt(PRICES, 4, 0, np.nan), DATES, ["A", "B"])
+    with pytest.raises(SettingError, match="delisting_return: must be a number >= -1, got"):
+        Market.from_prices(gone, delisting_return={"A": paid})
+
+
+def test_a_column_without_a_price_is_named_even_where_delistings_are_paid() -> None:
+    frame = pd.DataFrame({"A": PRICES[:, 0], "B": np.nan}, DATES)
+    with pytest.raises(DataError, match="column 'B' has no price at all"):
+        Market.from_prices(frame, delisting_return=-0.3)
+
+
+def test_the_fingerprint_covers_all_that_changes_a_result(market: Market) -> None:
+    prices = market.prices
+    whole = dataclasses.replace(
+        market,
+        volume=np.full(prices.shape, 5.0),
+        opens=prices,
+        highs=prices,
+        lows=prices,
+        sectors={market.assets[0]: "x"},
+    )
+    seen = {market.fingerprint(), whole.fingerprint()}
+    features = whole.features.copy()
+    features[3, 0, 0] += 1.0
+    changes: dict[str, Any] = {
+        "volume": np.full(prices.shape, 6.0),
+        "opens": prices * 1.01,
+        "highs": prices * 1.01,
+        "lows": prices * 0.99,
+        "risk_free": whole.risk_free + 1e-6,
+        "tradable": spoilt(whole.tradable, 3, 0, False),
+        "context": np.ones((market.n_periods, 1)),
+        "features": features,
+        "sectors": {market.assets[0]: "y"},
+        "dates": whole.dates + pd.Timedelta(hours=1),
+    }
+    changes["context_names"] = ("one",)
+    one_by_one = [{key: value} for key, value in changes.items() if "context" not in key]
+    one_by_one.append({key: changes[key] for key in ("context", "context_names")})
+    one_by_one += [{"volume": None}, {"opens": None}, {"highs": None}, {"lows": None}]
+    for change in one_by_one:
+        other = dataclasses.replace(whole, **change).fingerprint()
+        assert other not in seen, change.keys()
+        seen.add(other)
+    same = dataclasses.replace(whole, name="other", notes=("a note",))
+    assert same.fingerprint() == whole.fingerprint()
 
 
 # ---- slices

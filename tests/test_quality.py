@@ -238,7 +238,12 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     frame = prices()
     frame.columns = ["<script>alert(1)</script>", '"><img src=x onerror=1>', "$x^2$"]
     frame.iloc[200:, 0] /= 2
-    market = Market.from_prices(frame, cash_rate=None, name="</title><script>")
+    market = Market(
+        dates=frame.index,
+        assets=tuple(frame.columns),
+        prices=frame.to_numpy(),
+        name="</title><script>",
+    )
     reader = _Reader()
     page = render_quality_page(check_market(market))
     reader.feed(page)

@@ -62,7 +62,8 @@ class Cache:
         except OSError as error:
             raise DataError(f"cache {folder}: cannot be made: {error.strerror}") from None
         digest = hashlib.sha256(f"{engine} {_versions()}".encode())
-        for part in (_code(entries), _market_parts(market), _table_parts(tables)):
+        digest.update(market.fingerprint().encode())
+        for part in (_code(entries), _table_parts(tables)):
             for piece in part:
                 digest.update(piece)
         return cls(folder, digest.hexdigest())
@@ -149,15 +150,6 @@ def _code(entries: Sequence[Specification]) -> Iterable[bytes]:
             for file in sorted(Path(model).iterdir()):
                 state = file.stat()
                 yield f"{file.name} {state.st_size} {state.st_mtime_ns}".encode()
-
-
-def _market_parts(market: Market) -> Iterable[bytes]:
-    yield market.fingerprint().encode()
-    yield repr(sorted(market.sectors.items())).encode()
-    for key in ("volume", "opens", "highs", "lows", "risk_free"):
-        panel = getattr(market, key)
-        yield key.encode()
-        yield b"none" if panel is None else np.ascontiguousarray(panel).tobytes()
 
 
 def _table_parts(tables: Tables) -> Iterable[bytes]:

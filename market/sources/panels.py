@@ -23,6 +23,7 @@ from market.errors import DataError
 from market.sources.cells import parse_dates, parse_numbers, require
 from market.sources.memory import check_memory
 from market.sources.tables import Table
+from market.validation import check_asset_name
 
 Layout = Literal["wide", "long", "single"]
 
@@ -36,7 +37,6 @@ _FIELDS = {
     "highs": ("high", "highs"),
     "lows": ("low", "lows"),
 }
-_NAME = re.compile(r"[\w^][\w .,:^&%()/=+-]{0,63}")
 
 
 class Place(NamedTuple):
@@ -175,7 +175,7 @@ def _wide(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
     order = _date_order(table, dates)
     columns = [i for i in range(len(table.header)) if i != table.date_column]
     for i in columns:
-        check_name(f"{table.name}: row 1", table.header[i])
+        check_asset_name(f"{table.name}: row 1", table.header[i])
     close = np.column_stack([_values(table, "close", i, decimal) for i in columns])[order]
     lines = np.repeat(np.array(table.lines)[order, None], len(columns), axis=1)
     return dates[order], [table.header[i] for i in columns], {"close": close}, lines
@@ -184,7 +184,7 @@ def _wide(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
 def _single(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
     order = _date_order(table, dates)
     asset = Path(table.name).stem
-    check_name(f"{table.name}: row 1", asset)
+    check_asset_name(f"{table.name}: row 1", asset)
     fields = {
         field: _values(table, field, column, decimal)[order, None]
         for field, column in _field_columns(table).items()
@@ -196,7 +196,7 @@ def _long(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
     names = table.columns[table.asset_column or 0]
     assets = list(dict.fromkeys(names))
     for asset in assets:
-        check_name(f"{table.name}: row {table.lines[names.index(asset)]}", asset)
+        check_asset_name(f"{table.name}: row {table.lines[names.index(asset)]}", asset)
     column = np.asarray(pd.Categorical(names, categories=assets).codes, int)
     order = np.lexsort((column, dates))
     same = (np.diff(dates.asi8[order]) == 0) & (np.diff(column[order]) == 0)
@@ -271,12 +271,3 @@ def _values(table: Table, field: str, column: int, decimal: str) -> np.ndarray:
     else:
         require(table, column, values, lambda x: x > 0, "must be > 0; a price is positive")
     return values
-
-
-def check_name(where: str, asset: str) -> None:
-    """Refuse names that are no tickers: paths, scripts, formulas, essays."""
-    if not isinstance(asset, str) or not _NAME.fullmatch(asset) or ".." in asset:
-        raise DataError(
-            f"{where}: {str(asset)[:40]!r} is no name for an asset; use 1 to 64 letters, "
-            "digits, spaces and . , : ^ & % ( ) / = + - _, starting with a letter or digit"
-        )

@@ -24,8 +24,9 @@ from market.sources.download_cache import DownloadCache
 from market.sources.downloads import Answers, Reasons, obtain
 from market.sources.extras import import_extra
 from market.sources.fred import FredOptions, with_fred
-from market.sources.panels import Panels, Place, check_name, combine
+from market.sources.panels import Panels, Place, combine
 from market.sources.raw import RawData
+from market.validation import check_asset_name
 
 _FIELDS = {
     "Close": "close",
@@ -209,7 +210,7 @@ def _checked(tickers: Sequence[str]) -> list[str]:
     if isinstance(tickers, str) or not tickers:
         raise SettingError(f"tickers: must be a list of at least 1 name, got {tickers!r}")
     for ticker in tickers:
-        check_name("tickers", ticker)
+        check_asset_name("tickers", ticker)
     twice = [ticker for ticker in tickers if list(tickers).count(ticker) > 1]
     if twice:
         raise SettingError(f"tickers: '{twice[0]}' appears twice")
