@@ -66,3 +66,9 @@ class _Registry(Mapping[str, Any]):
 
 
 AGENTS = _Registry(_PLACES)
+
+
+def name_of(kind: type) -> str:
+    """What errors call an agent's class: the name it is registered under, else its own."""
+    place = f"{kind.__module__}:{kind.__qualname__}"
+    return next((name for name, at in _PLACES.items() if at == place), kind.__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,43 +9,31 @@ import torch
 from torch import Tensor
 
 from agents.band_policy import BandPolicy
-from agents.base import Monitor
+from agents.selection import Selection
 from agents.simulated_paths import Played, SimulatedMarket
 from agents.utilities import UTILITIES
-from market import SettingError
 
 if TYPE_CHECKING:
     from agents.policy_gradient import PolicyGradientSettings
 
 _PERCENT = 100.0  # the loss is in percent, so that gradients are far above Adam's epsilon
 
-Evaluate = Callable[[], dict[str, float]]
-
-
-class TrainingDiverged(SettingError):
-    """A loss or a parameter became infinite or nan; the agent holds the last good state.
-
-    Attributes:
-        step: The update at which it happened.
-
-    """
-
-    def __init__(self, message: str, step: int) -> None:
-        super().__init__(message)
-        self.step = step
-
 
 class Ascent:
-    """One training run: optimiser, memory of weights, and the best state on validation.
+    """One training run; between updates it is wholly described by its attributes.
 
     Args:
         policy: Trained in place.
         world: The training market.
         settings: Those of the agent.
         seed: Of segments and of weights to start from.
-        monitor: Told of curves and progress.
-        evaluate: Figures of the policy on validation, "utility", "sharpe" and "reward" among them;
-            None: there is no validation, and the last state is kept.
+        selection: Watches, and keeps the best state.
+
+    Attributes:
+        update: Updates made.
+        held: What the policy held on each row when it last came by, (T, N).
+        optimiser: With its moments.
+        rng: Of all that is random but dropout, which has torch's generator.
 
     """
 
@@ -56,64 +43,57 @@ class Ascent:
         world: SimulatedMarket,
         settings: PolicyGradientSettings,
         seed: int,
-        monitor: Monitor,
-        evaluate: Evaluate | None,
+        selection: Selection,
     ) -> None:
         self.policy, self.world, self.settings = policy, world, settings
-        self.monitor, self.evaluate = monitor, evaluate
+        self.selection, self.update = selection, 0
         self.rng = np.random.default_rng(seed)
         self.held = self._first_weights()
         self.length = min(settings.segment_length, world.last + 1 - world.first)
         self.optimiser = _optimiser(policy, settings)
-        self.good = copied(policy)
-        self.best: dict[str, Tensor] | None = None
-        self.best_score, self.best_evaluation = -np.inf, 0
 
     def run(self) -> None:
-        """All updates; validation at even intervals, and before the first and after the last."""
-        settings, evaluation = self.settings, 0
-        for update in range(settings.steps):
-            if update * settings.evaluations >= evaluation * settings.steps:
-                if self._evaluated(update, evaluation):
-                    break
-                evaluation += 1
-            self._update(update)
-            self.monitor.progress((update + 1) / settings.steps)
-        else:
-            self._check(settings.steps)
-            self._evaluated(settings.steps, evaluation)
-        if self.best is not None:
-            self.policy.load_state_dict(self.best)
-        self.policy.eval()
-        self.monitor.progress(1.0)
+        """All updates, with a look before each and after the last."""
+        selection = self.selection
+        while self.update < self.settings.steps and not selection.stopped:
+            selection.look(self.update)
+            if not selection.stopped:
+                self.advance()
+                selection.progress(self.update)
+        if not selection.stopped:
+            self._check()
+            selection.end(self.update)
+        selection.finish()
 
-    def _update(self, update: int) -> None:
+    def advance(self) -> None:
+        """One update."""
         self.policy.train()
-        rate = self._rate(update)
+        rate = self._rate()
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         starts = self._starts()
         played = self.world.play(self.policy, starts, self.length, self._start_weights(starts))
-        utility, loss = self._objective(played, update)
-        self._finite(loss, update)
-        self.good = copied(self.policy)
+        utility, loss = self._objective(played)
+        self.selection.check(self.update, loss.detach())
+        self.selection.mark(self.update)
         self.optimiser.zero_grad()
         loss.backward()
         limit = self.settings.max_gradient
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), limit)
-        self._finite(norm, update)
+        self.selection.check(self.update, norm, "the gradient of the loss")
         self.optimiser.step()
         self._remember(starts, played.held)
-        self._report(update, rate, utility, norm, played)
+        self.update += 1
+        self._report(rate, utility, norm, played)
 
-    def _objective(self, played: Played, update: int) -> tuple[Tensor, Tensor]:
+    def _objective(self, played: Played) -> tuple[Tensor, Tensor]:
         """Utility per period, and the loss: what is to be minimised, in percent.
 
         Costs are phased in: a share of them counts at first. Else, before it knows what a trade is
         good for, a policy learns that trades cost, and may never trade again.
         """
         settings = self.settings
-        share = min(1.0, update / max(settings.cost_warmup * settings.steps, 1e-9))
+        share = min(1.0, self.update / max(settings.cost_warmup * settings.steps, 1e-9))
         counted = played.returns
         if share < 1.0:
             counted = (1.0 + counted) * played.mu ** (share - 1.0) - 1.0
@@ -153,60 +133,32 @@ class Ascent:
         for s, weights in enumerate(held[1:]):
             self.held[starts + s + 1] = weights
 
-    def _rate(self, update: int) -> float:
+    def _rate(self) -> float:
         settings = self.settings
         if settings.schedule == "constant":
             return settings.learning_rate
-        return settings.learning_rate * 0.5 * (1.0 + np.cos(np.pi * update / settings.steps))
+        return settings.learning_rate * 0.5 * (1.0 + np.cos(np.pi * self.update / settings.steps))
 
-    def _check(self, update: int) -> None:
+    def _check(self) -> None:
         """Refuse a last state that cannot play."""
         self.policy.eval()
         with torch.no_grad():
             starts = self._starts()
             played = self.world.play(self.policy, starts, self.length, self.held[starts])
-            self._finite(self._objective(played, update)[1], update)
+            self.selection.check(self.update, self._objective(played)[1])
 
-    def _finite(self, value: Tensor, update: int) -> None:
-        """Stop where the loss or its gradient is not finite, with the state before."""
-        if bool(torch.isfinite(value)):
-            return
-        self.policy.load_state_dict(self.good)
-        self.policy.eval()
-        raise TrainingDiverged(
-            f"policy_gradient diverged at step {update}: the loss or its gradient is {value:g}; "
-            f"the last good state is kept; lower learning_rate ({self.settings.learning_rate:g})",
-            update,
-        )
-
-    def _report(
-        self, update: int, rate: float, utility: Tensor, norm: Tensor, played: Played
-    ) -> None:
-        self.monitor.record(
-            update + 1,
-            {
-                "train/utility": utility.item(),
-                "train/turnover": played.turnover.mean().item(),
-                "train/cost": 1.0 - played.mu.mean().item(),
-                "train/violation": played.violation.mean().item(),
-                "train/band": played.band.mean().item(),
-                "train/gradient": norm.item(),
-                "train/learning_rate": rate,
-            },
-        )
-
-    def _evaluated(self, update: int, evaluation: int) -> bool:
-        """Keep the state if it is the best so far; whether patience has run out."""
-        if self.evaluate is None:
-            return False
-        self.policy.eval()
-        values = self.evaluate()
-        self.monitor.record(update, {f"eval/{key}": value for key, value in values.items()})
-        score, patience = values[self.settings.select_by], self.settings.patience
-        if score > self.best_score:
-            self.best_score, self.best_evaluation = score, evaluation
-            self.best = copied(self.policy)
-        return patience is not None and evaluation - self.best_evaluation >= patience
+    def _report(self, rate: float, utility: Tensor, norm: Tensor, played: Played) -> None:
+        figures: dict[str, Any] = {
+            "utility": utility.detach(),
+            "turnover": played.turnover.mean(),
+            "cost": 1.0 - played.mu.detach().mean(),
+            "violation": played.violation.detach().mean(),
+            "band": played.band.mean(),
+            "gradient": norm,
+            "learning_rate": rate,
+        }
+        values = {f"train/{key}": float(value) for key, value in figures.items()}
+        self.selection.monitor.record(self.update, values)
 
 
 def _optimiser(policy: BandPolicy, settings: PolicyGradientSettings) -> torch.optim.Optimizer:
@@ -218,8 +170,3 @@ def _optimiser(policy: BandPolicy, settings: PolicyGradientSettings) -> torch.op
     ]
     rate, decay = settings.learning_rate, settings.weight_decay
     return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)
-
-
-def copied(policy: BandPolicy) -> dict[str, Tensor]:
-    """The policy's parameters as they are now."""
-    return {key: value.detach().clone() for key, value in policy.state_dict().items()}

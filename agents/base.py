@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from agents import name_of
 from agents.settings import NoSettings, as_dict, build_settings
 from envs import PortfolioEnv
 from envs.costs import Cost, ProportionalCost
@@ -67,7 +68,7 @@ class Agent(ABC):
     hindsight: ClassVar[bool] = False
 
     def __init__(self, **settings: Any) -> None:
-        self.settings: Any = build_settings(self.Settings, settings, type(self).__name__)
+        self.settings: Any = build_settings(self.Settings, settings, name_of(type(self)))
 
     def fit(
         self,
@@ -112,7 +113,7 @@ class Agent(ABC):
         The default suits an agent that is nothing but its settings.
         """
         if not hasattr(self, "settings"):
-            raise NotImplementedError(f"{type(self).__name__} cannot be saved")
+            raise NotImplementedError(f"{name_of(type(self))} cannot be saved")
         (folder / "settings.json").write_text(json.dumps(as_dict(self.settings), indent=1) + "\n")
 
     @classmethod

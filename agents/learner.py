@@ -20,10 +20,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from agents import name_of
 from agents.base import Agent, Monitor, Task
+from agents.device import check_device
 from agents.networks import NetworkSettings
 from agents.panel_network import Panel, Shape, readers
-from agents.selection import Selection
+from agents.rollout import roll
+from agents.selection import Selection, figures
 from agents.settings import as_dict, require
 from market import Market, SettingError
 from market.features.scaling import Scaler
@@ -51,6 +54,7 @@ class LearnerSettings:
     normalisation: str = "none"
     learning_rate: float = 3e-4
     schedule: Literal["constant", "linear", "cosine"] = "constant"  # of the rate, down to 0
+    scaling: Literal["standard", "robust", "rank", "normal", "rolling"] = "standard"  # of features
     gamma: float = 0.95  # the market ignores us, so only costs reach beyond the next day
     reward_scale: float = 100.0  # learning sees rewards in percent
     evaluations: int = 10  # on validation during training
@@ -62,6 +66,7 @@ class LearnerSettings:
         whole = ("steps", "num_envs", "episode_length", "evaluations", "patience")
         require(self, **dict.fromkeys(whole, "[1, inf)"))
         require(self, gamma="[0, 1)", learning_rate="(0, inf)", reward_scale="(0, inf)")
+        check_device(self.device)
         self.network()
 
     def network(self) -> NetworkSettings:
@@ -74,6 +79,12 @@ class LearnerSettings:
 
 
 _NETWORK = fields(NetworkSettings)
+ROLLING_ROWS = 252  # that "rolling" scaling looks back on
+
+
+def _behind(scaling: str) -> int:
+    """Rows before a window that its scaled values depend on."""
+    return ROLLING_ROWS - 1 if scaling == "rolling" else 0
 
 
 class Learner(Agent):
@@ -85,7 +96,7 @@ class Learner(Agent):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.lookback = self.settings.lookback
+        self.lookback = self.settings.lookback + _behind(self.settings.scaling)
         self.network: Any = None
         self._scaler: Scaler | None = None
         self._shape = Shape(0, 0, 0)
@@ -120,11 +131,18 @@ class Learner(Agent):
 
         """
         torch.set_num_threads(1)
-        self._scaler = Scaler.fit(train)
+        task = task or Task()
+        self._scaler = Scaler.fit(train, self.settings.scaling, window=ROLLING_ROWS)
         market = self._scaler.transform(train)
         self._shape = Shape.of(market, seed)
-        selection = Selection(self, valid, task or Task(), monitor or Monitor())
-        self.train(market, task or Task(), seed, selection)
+        selection = Selection(
+            name_of(type(self)),
+            lambda: self.network,
+            self.settings,
+            None if valid is None else lambda: self._figures(valid, task),
+            monitor or Monitor(),
+        )
+        self.train(market, task, seed, selection)
         selection.finish()
         self.network.train(False)
         return self
@@ -132,12 +150,12 @@ class Learner(Agent):
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
         """The network's deterministic target."""
         if self.network is None or self._scaler is None:
-            raise SettingError(f"{type(self).__name__} must be fitted or loaded before it acts")
+            raise SettingError(f"{name_of(type(self))} must be fitted or loaded before it acts")
         if self._read is not None:
             return self.decide(history.n_periods - 1, weights, history)
-        window = self._scaler.transform(history[-self.lookback :])
+        window = self._scaler.transform(history[-self.lookback :])[-self.settings.lookback :]
         self.show(Panel.of(window, self.settings.device))
-        return self.decide(self.lookback - 1, weights, history)
+        return self.decide(self.settings.lookback - 1, weights, history)
 
     def show(self, panel: Panel | None, *, still: bool = False) -> None:
         """Let every part of the network read this market."""
@@ -160,6 +178,11 @@ class Learner(Agent):
             self.network.train(training)
             for reader, before, still in kept:
                 reader.show(before, still=still)
+
+    def _figures(self, market: Market, task: Task) -> dict[str, float]:
+        """Of the network as it is, played through a market."""
+        with self.reading(market):
+            return figures(roll(self, market, task), market)
 
     def save(self, folder: Path) -> None:
         """Settings and shapes as JSON, the scaler as JSON, the network as safetensors."""

@@ -23,19 +23,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from agents.ascent import Ascent, TrainingDiverged, copied
+from agents import name_of
+from agents.ascent import Ascent
 from agents.band_policy import BandPolicy, Plan
 from agents.base import Agent, Monitor, Task
+from agents.device import check_device, to_host
 from agents.forecasters import one_thread, reproducible
 from agents.networks import NetworkSettings
-from agents.rollout import path_metrics, roll
+from agents.rollout import roll
+from agents.selection import Selection, figures
 from agents.settings import as_dict, require
 from agents.simulated_paths import SimulatedMarket, cash_flag, only_tradable
 from agents.utilities import UTILITIES
 from market import DataError, Market, SettingError
 from market.features.scaling import Scaler
-
-__all__ = ["PolicyGradientAgent", "PolicyGradientSettings", "TrainingDiverged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +81,7 @@ class PolicyGradientSettings:
             self, **dict.fromkeys(penalties, "[0, inf)"), explore="[0, 1]", cost_warmup="[0, 1]"
         )
         self.network()
-        try:
-            torch.device(self.device)
-        except RuntimeError:
-            raise SettingError(f"device must be one of torch's, got {self.device!r}") from None
+        check_device(self.device)
 
     def network(self) -> NetworkSettings:
         """Those of the network."""
@@ -117,8 +115,8 @@ class PolicyGradientAgent(Agent):
         """Train on `train`, keep the state that did best on `valid` (without one, the last).
 
         Raises:
-            TrainingDiverged: If a loss or parameter is no longer finite; the agent then holds the
-                last state whose loss was.
+            DivergedError: If a loss or parameter is no longer finite; the agent then holds the last
+                state whose loss was.
 
         """
         task = task or Task()
@@ -135,9 +133,15 @@ class PolicyGradientAgent(Agent):
                 "n_known": train.n_assets if self.settings.own_scores else 0,
             }
             self.policy = self._new_policy(seed)
-            evaluate = None if valid is None else self._validation(valid, task)
-            monitor = monitor or Monitor()
-            Ascent(self.policy, world, self.settings, seed, monitor, evaluate).run()
+            selection = Selection(
+                name_of(type(self)),
+                self._policy,
+                self.settings,
+                None if valid is None else self._validation(valid, task),
+                monitor or Monitor(),
+            )
+            Ascent(self.policy, world, self.settings, seed, selection).run()
+        self.policy.eval()
         return self
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
@@ -166,7 +170,7 @@ class PolicyGradientAgent(Agent):
         target = self._policy().plan(table, held, tradable).target(held)
         if not history.tradable[-1].all():
             target = only_tradable(target, tradable, history.has_cash)
-        target = target[0].cpu().numpy()
+        target = to_host(target[0])
         return target / target.sum()
 
     def save(self, folder: Path) -> None:
@@ -176,7 +180,8 @@ class PolicyGradientAgent(Agent):
         about = {"settings": as_dict(self.settings), "policy": self._about}
         (folder / "agent.json").write_text(json.dumps(about, indent=1) + "\n")
         (folder / "scaler.json").write_text(scaler.to_json())
-        save_file(copied(policy), folder / "policy.safetensors")
+        state = {key: value.clone() for key, value in policy.state_dict().items()}
+        save_file(state, folder / "policy.safetensors")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -196,13 +201,11 @@ class PolicyGradientAgent(Agent):
         world = SimulatedMarket(market, task, self.lookback, settings.device)
 
         def evaluate() -> dict[str, float]:
+            self._policy().eval()
             path = roll(_Reader(self, world), market, task)
-            figures = path_metrics(path, market.periods_per_year)
-            for asset, weight in zip(market.assets, path.targets.mean(0), strict=True):
-                figures[f"weight/{asset}"] = float(weight)
             returns, free = torch.tensor(path.returns), torch.tensor(path.risk_free)
             utility = UTILITIES[settings.utility](returns, free, settings.risk_aversion)
-            return figures | {"utility": float(utility), "reward": float(path.rewards.mean())}
+            return figures(path, market) | {"utility": float(utility)}
 
         return evaluate
 
@@ -214,7 +217,7 @@ class PolicyGradientAgent(Agent):
 
     def _policy(self) -> BandPolicy:
         if self.policy is None:
-            raise SettingError(f"{type(self).__name__} must be fitted or loaded before it acts")
+            raise SettingError(f"{name_of(type(self))} must be fitted or loaded before it acts")
         return self.policy
 
     def _scaled(self, history: Market) -> Market:
@@ -232,7 +235,7 @@ class _Reader(Agent):
             self.table = policy.network.table_panel(world.panel, world.context, world.cash)
             if not policy.sees_weights and world.tradable is None:
                 plans = policy.plan(self.table, torch.zeros(0))
-                self.plans = Plan(*(part.cpu().numpy() for part in plans))
+                self.plans = Plan(*(to_host(part) for part in plans))
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
         row = history.n_periods - self.lookback

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from agents.allocation_values import AllocationValues, fitted_prices
+from agents.device import to_host
 from agents.selection import Selection
 from envs.rules import GameState, Rules
 
@@ -115,7 +116,7 @@ class Population:
     def _without_trade(self, trials: Trials) -> Tensor:
         """Rewards (B, A + 1) had the targets been held all along."""
         size, n_choices, n_assets = trials.target.shape
-        target = trials.target.reshape(-1, n_assets).double().cpu().numpy()
+        target = to_host(trials.target.reshape(-1, n_assets).double())
         target /= target.sum(-1, keepdims=True)
         state = _map(lambda array: np.repeat(array, n_choices, axis=0), self.state)
         state = state._replace(portfolio=state.portfolio._replace(weights=target))
@@ -215,7 +216,7 @@ class QLearner:
         """The best choice, or with a probability that falls, any."""
         settings = self.settings
         price = self.values.price(trials.held.unsqueeze(1), trials.target).squeeze(1)
-        best = (worth - price).argmax(1).cpu().numpy()
+        best = to_host((worth - price).argmax(1))
         done = min(1.0, (1.0 - left) / settings.exploration_fraction)
         epsilon = 1.0 + done * (settings.exploration_final_eps - 1.0)
         anything = self.rng.integers(worth.shape[1], size=len(best))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from agents import name_of
 from agents.base import Agent, Task
 from market import Market, SettingError, measures
 
@@ -74,7 +75,7 @@ def roll(
         try:
             _, reward, terminated, truncated, info = env.step(target)
         except ValueError as error:
-            name = type(agent).__name__
+            name = name_of(type(agent))
             raise SettingError(f"{name} on {market.dates[t]:%Y-%m-%d}: {error}") from error
         steps.append(info | {"reward": reward})
         for i in np.flatnonzero(info.get("closed", ())):

@@ -18,10 +18,11 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import nn
 
 from agents.base import Monitor, Task
+from agents.device import to_host
 from agents.learner import Learner
 from agents.panel_network import Panel, readers
 from agents.sb3_env import CompactVecEnv, observation_space
-from agents.selection import Selection
+from agents.selection import DivergedError, Selection
 from envs import PortfolioVectorEnv
 from envs.actions import ActionMap
 from market import Market
@@ -94,6 +95,8 @@ class SB3Agent(Learner):
         every = 1 if isinstance(model, OnPolicyAlgorithm) else max(1, episodes // 50)
         try:
             model.learn(settings.steps, callback=_Watch(selection), log_interval=every)
+        except DivergedError:
+            raise
         except FloatingPointError as error:
             raise selection.diverged(model.num_timesteps, str(error)) from error
         except ValueError:  # what distributions say to parameters that are not finite
@@ -109,7 +112,7 @@ class SB3Agent(Learner):
             ).unsqueeze(0),
         }
         with torch.no_grad():
-            action = self.network._predict(observation, deterministic=True).cpu().numpy()[0]
+            action = to_host(self.network._predict(observation, deterministic=True))[0]
         if isinstance(self.network.action_space, spaces.Box) and self.network.squash_output:
             action = self.network.unscale_action(action)
         return self.actions().bind(history).target(action, weights, history.n_periods - 1)

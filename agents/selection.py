@@ -1,37 +1,38 @@
-"""What a learner is watched by: curves on validation, its best state, its patience, divergence."""
+"""What a learner is watched by: curves on validation, its best state, its patience, divergence.
+
+One `Selection` serves every training loop. The loop calls `look` between updates, `check` with each
+loss, `end` after the last update and `finish` when all is done.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from agents.base import Monitor, Task
-from agents.rollout import evaluation, roll
-from market import Market
+from agents.base import Monitor
+from agents.rollout import Rollout, evaluation
+from market import Market, SettingError
 
-if TYPE_CHECKING:
-    from agents.learner import Learner
-
-State = dict[str, torch.Tensor]
+State = dict[str, Tensor]
+Evaluate = Callable[[], dict[str, float]]
 _NOTHING = 1e-9  # a mean return below this is no return
 
 
-class DivergedError(RuntimeError):
+class DivergedError(SettingError):
     """Training made a number that is not finite.
 
     Attributes:
-        step: Decisions made when it was found.
-        good_step: Those made at the last good state, which the agent was put back to.
+        step: Where training stood when it was found, as its curves count.
+        good_step: Where it stood at the last good state, which the agent was put back to.
 
     """
 
-    def __init__(self, name: str, what: str, step: int, good_step: int) -> None:
-        super().__init__(
-            f"{name} diverged: {what} at step {step}; the agent is back at step "
-            f"{good_step}; try a smaller learning_rate"
-        )
+    def __init__(self, message: str, step: int, good_step: int) -> None:
+        super().__init__(message)
         self.step, self.good_step = step, good_step
 
 
@@ -39,16 +40,26 @@ class Selection:
     """Evaluates on validation at even intervals and keeps the best trained state.
 
     Args:
-        agent: Whose network is trained.
-        valid: To evaluate on; None: nothing is evaluated and the last state is kept.
-        task: Of the evaluation.
+        name: What errors call the agent.
+        network: The network under training, asked for whenever it is needed.
+        settings: With steps, evaluations, patience, select_by and learning_rate.
+        evaluate: Figures of the network on validation, `select_by` among them; None: nothing is
+            evaluated and the last state is kept.
         monitor: Told of curves and progress.
 
     """
 
-    def __init__(self, agent: Learner, valid: Market | None, task: Task, monitor: Monitor) -> None:
-        self.agent, self.valid, self.task, self.monitor = agent, valid, task, monitor
-        self.interval = max(1, agent.settings.steps // agent.settings.evaluations)
+    def __init__(
+        self,
+        name: str,
+        network: Callable[[], nn.Module],
+        settings: Any,
+        evaluate: Evaluate | None,
+        monitor: Monitor,
+    ) -> None:
+        self.name, self.network, self.settings = name, network, settings
+        self.evaluate, self.monitor = evaluate, monitor
+        self.interval = max(1, settings.steps // settings.evaluations)
         self.stopped = False
         self._due, self._worse = 0, 0
         self._score = -math.inf
@@ -62,17 +73,21 @@ class Selection:
         if step >= self._due:
             self._due = (step // self.interval + 1) * self.interval
             self._evaluate(step)
-            self._good = (step, self._state())
+            self.mark(step)
 
-    def check(self, step: int, loss: float | None = None) -> None:
-        """Stop at once where the loss or a parameter is not finite.
+    def mark(self, step: int) -> None:
+        """Remember this state as a good one, to come back to."""
+        self._good = (step, self._state())
+
+    def check(self, step: int, value: Any = 0.0, what: str = "the loss") -> None:
+        """Stop at once where a value, such as the loss, or a parameter is not finite.
 
         Raises:
             DivergedError: With the agent back in its last good state.
 
         """
-        if loss is not None and not math.isfinite(loss):
-            raise self.diverged(step, "the loss is not finite")
+        if not math.isfinite(value):
+            raise self.diverged(step, f"{what} is not finite")
         spoilt = self._spoilt()
         if spoilt is not None:
             raise self.diverged(step, f"{spoilt} is not finite")
@@ -81,13 +96,18 @@ class Selection:
         """The error, with the agent back in its last good state."""
         good_step, state = self._good or (0, None)
         if state is not None:
-            self.agent.network.load_state_dict(state)
-        self.agent.network.train(False)
-        return DivergedError(type(self.agent).__name__, what, step, good_step)
+            self.network().load_state_dict(state)
+        self.network().train(False)
+        return DivergedError(
+            f"{self.name} diverged: {what} at step {step}; the agent is back at step {good_step}; "
+            f"lower learning_rate ({self.settings.learning_rate:g})",
+            step,
+            good_step,
+        )
 
     def progress(self, step: int) -> None:
         """Pass on how much is done."""
-        self.monitor.progress(min(1.0, step / self.agent.settings.steps))
+        self.monitor.progress(min(1.0, step / self.settings.steps))
 
     def end(self, step: int) -> None:
         """The last look."""
@@ -99,37 +119,53 @@ class Selection:
     def finish(self) -> None:
         """Put the best state in."""
         if self._best is not None:
-            self.agent.network.load_state_dict(self._best)
+            self.network().load_state_dict(self._best)
             self.monitor.record(self._last_step, {"eval/kept_step": float(self._kept_step)})
 
     def _evaluate(self, step: int) -> None:
-        if self.valid is None:
+        if self.evaluate is None:
             return
         try:
-            with self.agent.reading(self.valid):
-                path = roll(self.agent, self.valid, self.task)
+            values = self.evaluate()
         except FloatingPointError as error:
             raise self.diverged(step, str(error)) from error
-        values = evaluation(path, self.valid)
         self.monitor.record(step, {f"eval/{key}": value for key, value in values.items()})
-        score = values[self.agent.settings.select_by]
-        if math.isnan(score):  # a Sharpe ratio without risk
-            excess = float((path.returns - path.risk_free).mean())
-            score = 0.0 if abs(excess) < _NOTHING else math.copysign(math.inf, excess)
+        if step == 0:  # what nobody trained is not kept
+            return
         self._worse += 1
-        if step > 0 and score > self._score:  # what nobody trained is not kept
+        score = _score(values, self.settings.select_by)
+        if score > self._score:
             self._score, self._best, self._worse = score, self._state(), 0
             self._kept_step = step
-        patience = self.agent.settings.patience
+        patience = self.settings.patience
         self.stopped = patience is not None and self._worse >= patience
 
     def _spoilt(self) -> str | None:
         """The name of a parameter that is not finite; sums are enough to find one."""
-        for name, parameter in self.agent.network.named_parameters():
-            if not math.isfinite(parameter.detach().sum()):
+        named = [(name, part.detach()) for name, part in self.network().named_parameters()]
+        with torch.no_grad():
+            if math.isfinite(sum(part.sum() for _, part in named)):
+                return None
+        for name, part in named:
+            if not math.isfinite(part.sum()):
                 return f"parameter {name}"
-        return None
+        return "the sum of the parameters"
 
     def _state(self) -> State:
-        state = self.agent.network.state_dict()
+        state = self.network().state_dict()
         return {key: value.detach().clone() for key, value in state.items()}
+
+
+def figures(path: Rollout, market: Market) -> dict[str, float]:
+    """What curves show of a path, and its mean return over cash, which judges one without risk."""
+    excess = float((path.returns - path.risk_free).mean())
+    return evaluation(path, market) | {"excess": excess}
+
+
+def _score(values: dict[str, float], name: str) -> float:
+    """The figure that selects; a Sharpe ratio without risk is judged by its excess return."""
+    score = values[name]
+    if math.isnan(score):
+        excess = values["excess"]
+        return 0.0 if abs(excess) < _NOTHING else math.copysign(math.inf, excess)
+    return score

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from agents.band_policy import BandPolicy, Plan
 from agents.base import Task
+from agents.device import to_host
 from envs.costs import ProportionalRates
 from envs.simulator import Row, State, Transition, drift, step
 from market import Market
@@ -210,10 +211,10 @@ class Batch:
         return target
 
     def _limited(self, target: Tensor, state: State, s: int) -> np.ndarray:
-        portfolio = State(*(_numpy(part) for part in state))
+        portfolio = State(*(to_host(part) for part in state))
         drawdown = 1.0 - portfolio.value / portfolio.peak
         limited, self._limits, _, _ = self.rules.constraints.apply(
-            _numpy(target),
+            to_host(target),
             portfolio.weights,
             self.starts + s,
             self._limits,
@@ -234,8 +235,8 @@ class Batch:
         return torch.where(trades[:, None], target, held)
 
     def _reachable(self, target: Tensor, state: State, liquidity: Any) -> np.ndarray:
-        held, value = _numpy(state.weights), _numpy(state.value)
-        reached: np.ndarray = self.rules.cost.reachable(held, _numpy(target), value, liquidity)
+        held, value = to_host(state.weights), to_host(state.value)
+        reached: np.ndarray = self.rules.cost.reachable(held, to_host(target), value, liquidity)
         return reached
 
 
@@ -263,11 +264,6 @@ def _straight_through(target: Tensor, moved: np.ndarray) -> Tensor:
     """The moved target, with the gradient of the one asked for."""
     there = torch.as_tensor(moved, device=target.device)
     return target + (there - target).detach()
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    array: np.ndarray = tensor.detach().cpu().numpy()
-    return array
 
 
 def _overnight(market: Market) -> np.ndarray:
