@@ -33,6 +33,7 @@ class Backtest:
         binding: For each constraint, whether it moved the target, (n,).
         unmet: Whether a limit could not be met, (n,).
         closings: Holdings sold at their last price because they stopped trading.
+        asset_returns: What each asset returned over the period, (n, N); None where not known.
 
     """
 
@@ -49,6 +50,7 @@ class Backtest:
     binding: Mapping[str, np.ndarray]
     unmet: np.ndarray
     closings: tuple[Closing, ...] = ()
+    asset_returns: np.ndarray | None = None
 
     @classmethod
     def of(cls, path: Rollout, market: Market) -> Backtest:
@@ -56,6 +58,7 @@ class Backtest:
         kept: dict[str, Any] = path._asdict()
         del kept["rewards"]
         kept["weights"] = kept.pop("targets")
+        kept["asset_returns"] = market.returns[market.index(path.dates[0]) + 1 :][: len(path.costs)]
         return cls(**kept, assets=market.assets, periods_per_year=market.periods_per_year)
 
     def metrics(self) -> dict[str, float]:
@@ -73,6 +76,8 @@ class Backtest:
         }
         columns |= {f"target:{a}": self.weights[:, i] for i, a in enumerate(self.assets)}
         columns |= {f"held:{a}": self.held[:, i] for i, a in enumerate(self.assets)}
+        if self.asset_returns is not None:
+            columns |= {f"return:{a}": self.asset_returns[:, i] for i, a in enumerate(self.assets)}
         columns |= {f"binding:{key}": value for key, value in self.binding.items()}
         if self.binding:
             columns["unmet"] = self.unmet
