@@ -136,6 +136,8 @@ def evaluate(argv: list[str]) -> int:
     if "help" in line.flags or not line.words:
         return _help("evaluate", options, evaluate)
     values = resolve(Document(), line.pairs, options)
+    from experiments.attribution import attribute
+    from experiments.attribution_view import print_attributions
     from experiments.evaluate import evaluate as play
     from experiments.evaluate import write_frame
     from experiments.run_dir import find_runs
@@ -153,6 +155,9 @@ def evaluate(argv: list[str]) -> int:
         config = replace(config, task=changed(config.task, rules))
         made.append(play(run, config, changes, values.get("start")))
     print_paths(made)
+    print_attributions(
+        {f"{one.run.agent} seed {one.run.seed}": attribute(one.backtest.frame()) for one in made}
+    )
     if output:
         write_frame(made[0].backtest.frame(), Path(output))
         print(f"Path: {output}")

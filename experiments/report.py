@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
+from experiments.attribution_view import report_attribution
 from experiments.facts import configs, facts, notes, versions
 from experiments.pictures import Exhibit, all_agents, allocations, learning_curves
 from experiments.run_dir import write_atomic
@@ -78,6 +79,7 @@ def render_report(
         allocations=allocations(exhibit) if exhibit.agents else {},
         trading=_trading(exhibit),
         limits=_limits(exhibit),
+        attribution=report_attribution(exhibit.agents),
         curves=curves,
         without_curve=[name for name in exhibit.marks if name not in curves],
         seeds=_seeds(exhibit),
