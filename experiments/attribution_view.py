@@ -36,7 +36,7 @@ def print_attributions(found: Mapping[str, Attribution]) -> None:
     if len(found) == 1:
         console.print(_by_asset(next(iter(found.values()))))
     else:
-        delayed = any(each.delay for each in found.values())
+        delayed = any(abs(each.delay) > 1e-9 for each in found.values())
         rows = {title: _shown(each.parts(), delayed) for title, each in found.items()}
         table = _table("run", next(iter(rows.values())))
         for title, parts in rows.items():
