@@ -18,6 +18,7 @@ from agents.lattice_policy import LatticePolicy, PointsAndHold
 from agents.learner import LearnerSettings
 from agents.panel_network import Panel, check_finite
 from agents.q_learning import Population, QLearner
+from agents.response import Meaning, slopes
 from agents.sb3 import SB3Agent, episode_length
 from agents.selection import Selection
 from agents.settings import require
@@ -68,6 +69,7 @@ class DQNAgent(SB3Agent):
     """
 
     Settings: ClassVar[type[LearnerSettings]] = DQNSettings
+    meaning: ClassVar[Meaning] = "value"
     _names: tuple[str, ...] | list[str] = ()
 
     def algorithm(self) -> Any:
@@ -142,6 +144,10 @@ class DQNAgent(SB3Agent):
             worth = self.network.choices(torch.tensor([row], device=device), held)
         check_finite(worth.sum())
         return self.actions().target(np.array(int(worth.argmax())), weights, row)
+
+    def preference(self, rows: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
+        """What a unit more of each asset is worth, by the values of all points."""
+        return slopes(self.network.choices(rows, held)[:, :-1], self.network.points)
 
     def about(self) -> dict[str, Any]:
         """The choices by name, in the order of their values."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from agents.base import Agent, Monitor, Task
 from agents.forecasters import FORECASTERS, Forecaster, TextbookLSTM, TextbookLSTMSettings
+from agents.response import Response
 from agents.rollout import evaluation, roll
 from agents.rules import RULES, Proportional, Rule, build, limit_volatility
 from agents.settings import as_dict, require
@@ -80,6 +81,10 @@ class ForecastAgent(Agent):
         if settings.volatility is None:
             return target
         return limit_volatility(target, history, settings.volatility, settings.volatility_window)
+
+    def response(self, history: Market, weights: np.ndarray) -> Response:
+        """The forecaster's, for explanations."""
+        return self.forecaster.response(history, weights)
 
     def save(self, folder: Path) -> None:
         """Settings as JSON, and the forecaster's files."""

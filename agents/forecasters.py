@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from agents.base import Monitor
+from agents.response import Response
 from agents.settings import NoSettings, as_dict, build_settings, require
 from market import DataError, Market, SettingError
 
@@ -71,6 +72,10 @@ class Forecaster(ABC):
         """Take back what `save` wrote, into a forecaster of the same settings."""
         self.assets = tuple(json.loads((folder / "forecaster.json").read_text())["assets"])
         self.restore(load_file(folder / "forecaster.safetensors"))
+
+    def response(self, history: Market, weights: np.ndarray) -> Response:
+        """The forecast as a differentiable function of its window, for explanations."""
+        raise SettingError(f"{type(self).__name__}: holds no network to explain")
 
     def check(self, history: Market) -> None:
         """Refuse to predict before `fit`, or for other assets than those of `fit`."""
@@ -203,6 +208,29 @@ class TextbookLSTM(Forecaster):
         forecast = np.full(history.n_assets, history.risk_free[-1])
         forecast[:n_risky] = ahead.numpy()
         return forecast
+
+    def response(self, history: Market, weights: np.ndarray) -> Response:
+        """The forecast as a function of the window of standardised returns."""
+        self.check(history)
+        network, n_risky = self._network, len(self._mean)
+        assert network is not None
+        recent = history.returns[-self.settings.lookback :, :n_risky].astype(np.float32)
+        scaled = (torch.from_numpy(recent) - self._mean) / self._std
+        rate = torch.full((history.n_assets - n_risky,), float(history.risk_free[-1]))
+
+        def answer(features: Tensor, context: Tensor, held: Tensor) -> Tensor:
+            ahead = network(features[..., 0])[:, -1] * self._std + self._mean
+            return torch.cat([ahead, rate.expand(len(ahead), -1)], -1)
+
+        return Response(
+            scaled[..., None],
+            torch.zeros(len(scaled), 0),
+            torch.as_tensor(weights, dtype=torch.float32),
+            answer,
+            "forecast",
+            self.assets[:n_risky],
+            ("return",),
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """The network's parameters and the scaling."""

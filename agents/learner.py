@@ -18,13 +18,14 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from agents import name_of
 from agents.base import Agent, Monitor, Task
 from agents.device import check_device
 from agents.networks import NetworkSettings
 from agents.panel_network import Panel, Shape, readers
+from agents.response import Meaning, Response, end_to_end
 from agents.rollout import roll
 from agents.selection import Selection, figures
 from agents.settings import as_dict, require
@@ -156,6 +157,25 @@ class Learner(Agent):
         window = self._scaler.transform(history[-self.lookback :])[-self.settings.lookback :]
         self.show(Panel.of(window, self.settings.device))
         return self.decide(self.settings.lookback - 1, weights, history)
+
+    meaning: ClassVar[Meaning] = "weight"  # of `preference`
+
+    def preference(self, rows: Tensor, held: Tensor) -> Tensor:
+        """What `act` follows, differentiably, (B, N); rows (B,) of what is shown, held (B, N)."""
+        raise SettingError(f"{name_of(type(self))}: its network cannot be explained")
+
+    def response(self, history: Market, weights: np.ndarray) -> Response:
+        """The network's answer to the newest window as a function of the window."""
+        assert self._scaler is not None
+        window = self._scaler.transform(history[-self.lookback :])[-self.settings.lookback :]
+        cash = Panel.of(window, self.settings.device).cash
+
+        def answer(features: Tensor, context: Tensor, held: Tensor) -> Tensor:
+            panel, rows = end_to_end(features, context, cash)
+            self.show(panel)
+            return self.preference(rows, held)
+
+        return Response.of(window, weights, answer, self.meaning)
 
     def show(self, panel: Panel | None, *, still: bool = False) -> None:
         """Let every part of the network read this market."""

@@ -30,6 +30,7 @@ from agents.base import Agent, Monitor, Task
 from agents.device import check_device, to_host
 from agents.forecasters import one_thread, reproducible
 from agents.networks import NetworkSettings
+from agents.response import Response
 from agents.rollout import roll
 from agents.selection import Selection, figures
 from agents.settings import as_dict, require
@@ -172,6 +173,19 @@ class PolicyGradientAgent(Agent):
             target = only_tradable(target, tradable, history.has_cash)
         target = to_host(target[0])
         return target / target.sum()
+
+    def response(self, history: Market, weights: np.ndarray) -> Response:
+        """The proposal as a function of the window."""
+        window, policy = self._scaled(history[-self.lookback :]), self._policy()
+        cash = cash_flag(window).to(self.settings.device)
+        tradable = torch.as_tensor(window.tradable[-1].copy())
+
+        def answer(features: Tensor, context: Tensor, held: Tensor) -> Tensor:
+            shared = context if window.context_names else None
+            table = policy.network.table(features, shared, cash)
+            return policy.plan(table, held, tradable).proposal
+
+        return Response.of(window, weights, answer, "proposal")
 
     def save(self, folder: Path) -> None:
         """Settings and scaler as JSON, the network as safetensors."""

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from torch import nn
+from torch import Tensor, nn
 
 from agents.base import Monitor, Task
 from agents.device import to_host
@@ -24,7 +24,7 @@ from agents.panel_network import Panel, readers
 from agents.sb3_env import CompactVecEnv, observation_space
 from agents.selection import DivergedError, Selection
 from envs import PortfolioVectorEnv
-from envs.actions import ActionMap
+from envs.actions import ActionMap, Softmax
 from market import Market
 
 
@@ -116,6 +116,15 @@ class SB3Agent(Learner):
         if isinstance(self.network.action_space, spaces.Box) and self.network.squash_output:
             action = self.network.unscale_action(action)
         return self.actions().bind(history).target(action, weights, history.n_periods - 1)
+
+    def preference(self, rows: Tensor, held: Tensor) -> Tensor:
+        """The target weights of the deterministic action."""
+        action: Tensor = self.network._predict({"time": rows, "weights": held}, deterministic=True)
+        actions = self.actions()
+        if not isinstance(actions, Softmax):
+            return action / action.sum(-1, keepdim=True)
+        scores = actions.bound * action if self.network.squash_output else action
+        return scores.clamp(-actions.bound, actions.bound).softmax(-1)
 
     def environment(self, market: Market, task: Task, seed: int) -> CompactVecEnv:
         """Portfolios of random episodes under the task's rules."""
