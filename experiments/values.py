@@ -36,7 +36,10 @@ def check_type(option: Option, given: Given) -> Any:
         if given.is_text and _takes_text(hint):
             return parser.parse_args([f"--{option.key}={value}"])[option.key]
         typed = _read(value, hint) if given.is_text else value
-        if isinstance(typed, str) and not _takes_text(hint):
+        # jsonargparse takes null for "not given"
+        if (typed is None and not _takes_null(hint)) or (
+            isinstance(typed, str) and not _takes_text(hint)
+        ):
             raise argparse.ArgumentError(None, "text")
         nested: Any = _whole(typed, hint)
         for part in reversed(option.key.split(".")):
@@ -56,6 +59,10 @@ def takes(hint: Any, kind: Any) -> bool:
 def _takes_text(hint: Any) -> bool:
     """Whether text may stand there; where not, jsonargparse would read a number out of text."""
     return any(takes(hint, kind) for kind in (str, Any, Literal))
+
+
+def _takes_null(hint: Any) -> bool:
+    return hint is Any or takes(hint, type(None))
 
 
 def _read(text: str, hint: Any) -> Any:
