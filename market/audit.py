@@ -12,24 +12,20 @@ given.
 from __future__ import annotations
 
 import inspect
-import logging
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
-from market.calendar import resample
 from market.features import FEATURES, build_features, parse_feature
 from market.features.scaling import Method, Scaler
+from market.joins import JOINS
 from market.leaks import TESTS, AuditReport, Finding, audit_function
 from market.market import Market
 from market.plugin import guarded
 from market.sample_tables import SPECS, sample_tables
-from market.sources import load_market
 from market.what_if import with_listings
 
 __all__ = ["JOINS", "TESTS", "AuditReport", "Finding", "audit", "audit_function"]
@@ -132,62 +128,3 @@ def _audit_scaler(market: Market, method: Method, settings: dict[str, Any]) -> S
     return audit_function(
         scaled, market, name=f"scaler {method}", after=end, tests=tests, **settings
     )
-
-
-def _as_it_is(market: Market, _: int) -> Market:
-    return market
-
-
-def _prices_with_holes(market: Market, seed: int) -> pd.DataFrame:
-    """Prices as a file has them, without cash: missing on one day in twenty, but for the first."""
-    rng = np.random.default_rng(seed)
-    risky = slice(max(market.n_assets - market.has_cash, 1))
-    prices = market.prices[:, risky].copy()
-    prices[:, 1:][rng.uniform(size=prices[:, 1:].shape) < 0.05] = np.nan
-    return pd.DataFrame(prices, market.dates, list(market.assets[risky]))
-
-
-def _from_file(prices: pd.DataFrame) -> Market:
-    """The market a file of these prices becomes."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "prices.csv")
-        prices.to_csv(path, index_label="date")
-        before = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # of a made-up file there is nothing to warn
-        try:
-            market = load_market("files", path=path, max_gap=5, allow_jumps=True)
-        finally:
-            logging.disable(before)
-    return market
-
-
-def _rates(market: Market, seed: int) -> tuple[Market, pd.DataFrame]:
-    """The market, and a yearly rate that is published every other day."""
-    rng = np.random.default_rng(seed)
-    rate = 0.02 + 0.001 * np.cumsum(rng.normal(size=market.n_periods))
-    return market, pd.DataFrame({"rate": np.abs(rate)}, market.dates)[::2]
-
-
-def _with_cash(world: tuple[Market, pd.DataFrame]) -> pd.Series:
-    """What cash earns at those rates."""
-    market, rates = world
-    risky = pd.DataFrame({"asset": np.ones(market.n_periods)}, market.dates)
-    earned = Market.from_prices(risky, cash_rate=rates["rate"], name="cash rate").returns[:, -1]
-    return pd.Series(earned, market.dates)
-
-
-class Join(NamedTuple):
-    """Where a source brings two calendars together."""
-
-    make: Callable[[Market, int], Any]  # (market, seed) -> data
-    function: Callable[[Any], Any]  # data -> numbers by date
-    tests: Sequence[str] = TESTS
-
-
-JOINS: dict[str, Join] = {
-    # a file that begins in a gap knows the first return a few rows later
-    "files": Join(_prices_with_holes, _from_file, ("truncate", "poison", "scale")),
-    "cash rate": Join(_rates, _with_cash),
-    "weekly": Join(_as_it_is, partial(resample, frequency="weekly")),
-    "monthly": Join(_as_it_is, partial(resample, frequency="monthly")),
-}

@@ -86,8 +86,8 @@ def audit_function(
 
     Args:
         function: Data -> numbers by date: an array whose first axis is the market's rows, a table
-            indexed by date, or a `Market` (its features, context, returns and, but for scale, the
-            prices at which something could be held).
+            indexed by date, or a `Market` (its features, context, returns and, but for scale and
+            start, its panels and the prices at which something could be held).
         world: A `Market`, a table by date, or a mapping or tuple of them; see `market.what_if`.
         name: What findings call it.
         dates: How many dates to test at; one is drawn from each of as many equal spans.
@@ -235,9 +235,16 @@ def _market_table(market: Market, prices: bool) -> pd.DataFrame:
     names = [f"{feature}[{asset}]" for asset in market.assets for feature in market.feature_names]
     names += [*market.context_names, *(f"return of {asset}" for asset in market.assets)]
     if prices:
-        parts += [np.where(market.tradable, market.prices, np.nan), market.tradable]
-        names += [f"price of {asset}" for asset in market.assets]
-        names += [f"tradable {asset}" for asset in market.assets]
+        panels = {"price": np.where(market.tradable, market.prices, np.nan)}
+        panels["tradable"] = market.tradable
+        for key in ("opens", "highs", "lows", "volume"):
+            if (panel := getattr(market, key)) is not None:
+                panels[key] = panel
+        for key, panel in panels.items():
+            parts.append(panel)
+            names += [f"{key} of {asset}" for asset in market.assets]
+        parts.append(market.risk_free[:, None])
+        names.append("risk_free")
     return pd.DataFrame(np.hstack(parts), market.dates, names)
 
 

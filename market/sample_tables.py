@@ -12,12 +12,15 @@ import pandas as pd
 
 from market.market import Market
 
-# what features that need a parameter are audited with
+# what features are audited with that need a parameter, or have more to show with one
 SPECS = {
     "macro": "macro('cpi')",
     "macro_change": "macro_change('cpi')",
     "macro_zscore": "macro_zscore('cpi', 24)",
     "table": "table('signal')",
+    "sentiment": "sentiment(5)",
+    "sentiment_dispersion": "sentiment_dispersion(5)",
+    "news_count": "news_count(5)",
 }
 _SERIES = ("cpi", "baa", "aaa")
 

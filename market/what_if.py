@@ -79,11 +79,12 @@ def rescaled(world: World) -> World:
     """As a later split or another currency would show the past: prices times 7, or one seventh.
 
     Risky assets take turns, volumes change inversely. A table called "fundamentals" holds figures
-    per share and changes as prices do, each asset by its own factor; other tables stay.
+    per share and changes as prices do, each asset by its own factor; other tables stay. Where there
+    is no market, tables indexed by date are its prices.
     """
     markets = [part for part in _parts(world) if isinstance(part, Market)]
     if not markets:
-        return _each(world, lambda part: part, lambda part: part * FACTOR)
+        return _each(world, lambda part: part, lambda part: part * FACTOR if _dated(part) else part)
     factors = {
         asset: 1.0 if asset == CASH else FACTOR ** (1 - 2 * (number % 2))
         for number, asset in enumerate(markets[0].assets)
@@ -111,7 +112,7 @@ def begun(world: World, date: pd.Timestamp) -> World:
     only_tables = not any(isinstance(part, Market) for part in _parts(world))
 
     def table(part: pd.DataFrame) -> pd.DataFrame:
-        return part[date:] if only_tables else part
+        return part[date:] if only_tables and _dated(part) else part
 
     return _each(world, lambda part: part[date:], table)
 
@@ -161,10 +162,15 @@ def _each(
     raise DataError(f"audit: data must be markets and tables, got {type(world).__name__}")
 
 
+def _dated(table: pd.DataFrame) -> bool:
+    """Whether it is indexed by date."""
+    return isinstance(table.index, pd.DatetimeIndex)
+
+
 def _known(table: pd.DataFrame, date: pd.Timestamp) -> np.ndarray:
     """Rows that were known at the close of `date`, by calendar day."""
     column = next((name for name in KNOWN_BY if name in table.columns), None)
-    if column is None and not isinstance(table.index, pd.DatetimeIndex):
+    if column is None and not _dated(table):
         return np.ones(len(table), bool)
     stamps = pd.DatetimeIndex(pd.to_datetime(table.index if column is None else table[column]))
     return np.asarray(

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from market import DataError, Market, SettingError, load_market
 from market.audit import JOINS, audit, audit_function
 from market.calendar import resample
 from market.features import FEATURES, build_features
-from market.features.scaling import Scaler
+from market.features.scaling import Method, Scaler
 from market.sample_tables import SPECS, sample_tables
 from market.what_if import begun, cut, poisoned, rescaled, with_listings
 
@@ -210,6 +210,40 @@ def test_a_join_by_anything_but_the_release_is_caught() -> None:
     assert set(clean.values()) == {"pass"}
 
 
+def early_figures(world: Any) -> Any:
+    """FRED by reference date."""
+    prices, context = world
+    first = {name: table.drop_duplicates("date") for name, table in context.items()}
+    return prices, {name: table.assign(published=table["date"]) for name, table in first.items()}
+
+
+def filled_backwards(answers: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Yahoo with each ticker on the dates of all, and tomorrow's price on days without one."""
+    dates = sorted(set().union(*(frame.index for frame in answers.values())))
+    return {name: frame.reindex(dates).bfill().dropna() for name, frame in answers.items()}
+
+
+def next_yield(world: Any) -> Any:
+    """Treasury yields filled from the next publication."""
+    prices, table = world
+    dated = table.set_index("date").reindex(prices.index).bfill().ffill()
+    return prices, dated.rename_axis("date").reset_index()
+
+
+@pytest.mark.parametrize(
+    ("name", "leak"),
+    [("fred", early_figures), ("yahoo", filled_backwards), ("bundled", next_yield)],
+)
+def test_a_source_that_joined_too_early_would_be_caught(
+    name: str, leak: Callable[[Any], Any]
+) -> None:
+    join = JOINS[name]
+    world = join.make(panel_market(5, 620), 0)
+    assert set(verdicts(join.function, world, tests=FUTURE).values()) == {"pass"}
+    found = verdicts(lambda data: join.function(leak(data)), world, tests=FUTURE)
+    assert found == {"truncate": "FAIL", "poison": "FAIL"}
+
+
 def test_a_finding_says_where_and_how_much() -> None:
     market = panel_market(listings=False)
     found = audit_function(next_return, market, tests=("truncate",), name="peek")[0]
@@ -243,7 +277,8 @@ def test_no_false_alarm_over_registered_features_joins_and_scalers(seed: int) ->
     assert report.passed
     tested = {finding.name for finding in report.findings if finding.verdict == "pass"}
     assert {f"join {name}" for name in JOINS} <= tested
-    assert {"scaler standard", "scaler robust"} <= tested
+    assert {"join files", "join yahoo", "join fred", "join bundled"} <= tested
+    assert {f"scaler {method}" for method in get_args(Method)} <= tested
 
 
 def test_every_registered_feature_was_tested_by_every_test_it_can() -> None:

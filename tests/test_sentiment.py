@@ -1,5 +1,6 @@
 """Sentiment: the day a text belongs to, what it scores, and how a day's scores come together."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -90,8 +91,10 @@ def test_score_count_and_dispersion_equal_their_loops(
     specs = [f"{name}({window})" for name in ("sentiment", "sentiment_dispersion", "news_count")]
     built = build_features(market, specs, {"news": news})
     close = pd.Timedelta(hours=16)
-    for t in range(30):
-        first = max(0, t - window + 1)
+    warm_up = window if window > 1 else 0  # the first row's texts may be incomplete
+    assert np.isnan(built.features[:warm_up]).all()
+    for t in range(warm_up, 30):
+        first = t - window + 1
         since = DATES[0] if first == 0 else DATES[first - 1] + close
         for i, asset in enumerate("ABC"):
             inside = (news["timestamp"] > since) & (news["timestamp"] <= DATES[t] + close)
@@ -100,6 +103,24 @@ def test_score_count_and_dispersion_equal_their_loops(
             spread = scores.std() if len(scores) > 1 else 0.0
             expected = [mean, spread, len(scores)]
             np.testing.assert_allclose(built.features[t, i], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sentiment", "sentiment_dispersion", "news_count"])
+@pytest.mark.parametrize("listed", [0, 2])
+def test_where_the_data_begin_cannot_be_seen(
+    market: Market, rng: np.random.Generator, name: str, listed: int
+) -> None:
+    prices = market.prices.copy()
+    prices[: 10 + listed, 1] = np.nan
+    market = dataclasses.replace(
+        market, prices=prices, returns=None, tradable=None, features=None, feature_names=()
+    )
+    news = {"news": random_news(rng)}
+    whole = build_features(market, [f"{name}(5)"], news).features[10:]
+    later = build_features(market[10:], [f"{name}(5)"], news).features
+    known = np.isfinite(later).all(axis=(1, 2))
+    np.testing.assert_array_equal(known, np.arange(20) >= 5)
+    np.testing.assert_array_equal(later[known], whole[known])
 
 
 def test_news_of_no_asset_in_particular_are_context(

@@ -122,7 +122,10 @@ def _build(
 def _finished(
     market: Market, entry: Specification, values: np.ndarray, available: np.ndarray
 ) -> np.ndarray:
-    """One feature, (T, N): neutral where unknown, nan only in the warm-up of the first listed."""
+    """One feature, (T, N): neutral where unknown, nan only in the warm-up.
+
+    That is the warm-up of assets listed from the first row, and of all as long as none is known.
+    """
     feature = entry.feature
     listed = np.isfinite(market.prices) & available
     finite = np.isfinite(values)
@@ -133,7 +136,8 @@ def _finished(
     if broken.any() and not feature.needs:
         t, i = (int(x) for x in np.argwhere(broken)[0])
         raise _broken_off(market, f"'{entry.text}' of '{market.assets[i]}'", t, values[t, i])
-    warming = listed & ~finite & listed[0] & ~broken
+    known_yet = np.logical_or.accumulate((listed & finite).any(axis=1))[:, None]
+    warming = listed & ~finite & (listed[0] | ~known_yet) & ~broken
     return np.where(warming, np.nan, np.where(listed & finite, values, feature.neutral))
 
 

@@ -8,6 +8,9 @@ A text written by the close of day t counts for t; later ones, and those of a we
 day of the market. The close is `cutoff` o'clock in `zone`; timestamps without a zone are taken to
 be in `zone`. A timestamp of exactly midnight is a date without a time: nobody knows whether it was
 written before the close, so it counts for the next day. Days without a text score 0.
+
+The first day of a market counts what was written since its midnight. Longer windows do not reach
+over it, whose texts may be incomplete: their first `window` rows are not known.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ def sentiment(
     """
     news = _news(market, tables, model, cutoff, zone)
     count, total = (_rolling(_summed(market, news, key), window) for key in ("one", "score"))
-    mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0.5)
+    mean = np.divide(total, count, out=0.0 * count, where=count > 0.5)
     return _of_assets(tables, mean)
 
 
@@ -69,7 +72,7 @@ def sentiment_dispersion(
     safe = np.maximum(count, 1.0)
     variance = np.maximum(squares / safe - (total / safe) ** 2, 0.0)
     spread = np.where((count > 1.5) & (variance > 1e-12), np.sqrt(variance), 0.0)
-    return _of_assets(tables, spread)
+    return _of_assets(tables, np.where(np.isnan(count), np.nan, spread))
 
 
 def news_count(
@@ -138,8 +141,12 @@ def _summed(market: Market, news: pd.DataFrame, key: str) -> np.ndarray:
 
 
 def _rolling(daily: np.ndarray, window: int) -> np.ndarray:
-    """Sum over the last `window` rows, those before the first counted as 0."""
-    return pd.DataFrame(daily).rolling(window, min_periods=1).sum().to_numpy()
+    """Sum over the last `window` rows; nan where they reach back to the first row or before it."""
+    if window == 1:
+        return daily
+    days = pd.DataFrame(daily)
+    days.iloc[0] = np.nan
+    return days.rolling(window).sum().to_numpy()
 
 
 def _of_assets(tables: Tables, values: np.ndarray) -> np.ndarray:

@@ -75,7 +75,15 @@ class Assembly:
     def _on_one_calendar(self, name: str, panels: Panels) -> Panels:
         price = panels.fields["close"]
         kept = shared_rows(name, panels.dates, panels.assets, price, self.calendar, self._pause)
-        return panels.on_rows(kept)
+        panels = panels.on_rows(kept)
+        never = np.flatnonzero(~np.isfinite(panels.fields["close"]).any(axis=0))
+        if never.size:
+            raise DataError(
+                f"{panels.places[never[0]].name}: '{panels.assets[never[0]]}' has no price on any "
+                f"of the {len(panels.dates)} dates "
+                f"{panels.dates[0]:%Y-%m-%d} .. {panels.dates[-1]:%Y-%m-%d}"
+            )
+        return panels
 
     def _with_cash(self, name: str, panels: Panels, tradable: np.ndarray) -> Market:
         """Bring a cash column of the data to the end, add the cash asked for, and validate."""

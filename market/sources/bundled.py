@@ -9,7 +9,7 @@ filled forward, and the notes say how many dates that left out.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -39,8 +39,9 @@ def multi_asset() -> Market:
     columns["gold"] = gold
     sessions = len(columns["sp500"])
     prices = pd.concat(columns, axis=1, join="inner").dropna()
-    return _with_cash(
+    return with_treasury(
         prices,
+        treasury_yields(),
         "multi_asset",
         {"sp500": "equity", "nasdaq": "equity", "treasury_10y": "bond", "gold": "commodity"},
         (
@@ -65,8 +66,9 @@ def multi_asset() -> Market:
 def us_stocks() -> Market:
     """20 large US stocks with their sectors, and cash, daily 2005 to 2022-12-28."""
     prices = _packaged("skfolio", "datasets/data/sp500_dataset.csv.gz")["2005":]
-    return _with_cash(
+    return with_treasury(
         prices,
+        treasury_yields(),
         "us_stocks",
         stock_sectors(),
         (
@@ -85,7 +87,7 @@ def factors() -> Market:
     names = ("momentum", "quality", "size", "low_volatility", "value")
     sectors = dict(zip(("MTUM", "QUAL", "SIZE", "USMV", "VLUE"), names, strict=True))
     note = "prices are adjusted for splits and dividends as known in 2022"
-    return _with_cash(prices, "factors", sectors, (note, _CASH_NOTE))
+    return with_treasury(prices, treasury_yields(), "factors", sectors, (note, _CASH_NOTE))
 
 
 UNIVERSES: dict[str, Callable[[], Market]] = {
@@ -160,21 +162,31 @@ def macro_tables(until: pd.Timestamp | None = None) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def _with_cash(
+def with_treasury(
     prices: pd.DataFrame,
+    yields: pd.DataFrame,
     name: str,
-    sectors: dict[str, str],
-    notes: tuple[str, ...],
+    sectors: Mapping[str, str] | None = None,
+    notes: tuple[str, ...] = (),
     **panels: Any,
 ) -> Market:
-    """Add cash and the Treasury yields known on each date."""
-    yields = treasury_yields()
+    """The market of these prices, with cash and the Treasury yields known on each date.
+
+    Args:
+        prices: Dates x assets.
+        yields: Par yields as fractions a year, dates x maturities; see `treasury_yields`.
+        name: Of the market, as for `sectors`, `notes` and `panels`.
+        sectors: Of the assets.
+        notes: Caveats.
+        panels: Other fields.
+
+    """
     known = yields[list(_MACRO)].ffill().reindex(prices.index, method="ffill")
     return Market.from_prices(
         prices,
         cash_rate=effective_annual(yields["3m"].dropna()),
         name=name,
-        sectors={**sectors, CASH: CASH},
+        sectors={**(sectors or {}), CASH: CASH},
         context=known.to_numpy(np.float32),
         context_names=tuple(f"yield_{maturity}" for maturity in _MACRO),
         notes=notes,

@@ -85,12 +85,31 @@ def fred(
         raise SettingError(f"prices: must be a list of at least 1 series, got {prices!r}")
     given = {**(lags or {}), **dict.fromkeys(prices, 0)}
     tables, facts = fred_tables(wanted, given, api_key, refresh, cache, tries)
-    parts = [_price_panels(series, tables[series]) for series in prices]
-    panels = combine("fred", parts)._replace(notes=facts, facts=frozenset(facts))
     assembly = Assembly(
         cash_rate=cash_rate, max_gap=max_gap, allow_jumps=allow_jumps, calendar=calendar
     )
-    return join_context(assembly.market("fred", panels), {key: tables[key] for key in context})
+    priced, shared = ({key: tables[key] for key in part} for part in (prices, context))
+    return market_of_series(priced, shared, assembly, facts)
+
+
+def market_of_series(
+    prices: Mapping[str, pd.DataFrame],
+    context: Mapping[str, pd.DataFrame],
+    assembly: Assembly,
+    facts: Sequence[str] = (),
+) -> RawData:
+    """The market of series that are prices, by date, and of others beside them, by release.
+
+    Args:
+        prices: Tables of date, published and value.
+        context: The same.
+        assembly: How the prices come together.
+        facts: Notes that give no cause for a warning.
+
+    """
+    panels = combine("fred", [_price_panels(name, table) for name, table in prices.items()])
+    panels = panels._replace(notes=list(facts), facts=frozenset(facts))
+    return join_context(assembly.market("fred", panels), context)
 
 
 def with_fred(

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from market.errors import DataError, SettingError
+from market.market import Market
 from market.sources.assemble import Assembly
 from market.sources.download_cache import DownloadCache
 from market.sources.downloads import Answers, Reasons, obtain
@@ -86,11 +87,9 @@ def yahoo(
     found, notes = obtain(
         store, names, _ask, refresh=refresh, tries=tries, scaled=(*_PRICES, "Volume")
     )
-    panels = combine("yahoo", [_panels(name, found[name].frame, adjusted) for name in names])
     dates = sorted({copy.downloaded for copy in found.values()})
     span = " .. ".join(dict.fromkeys([dates[0], dates[-1]]))
-    fact = f"{len(names)} tickers from Yahoo Finance, downloaded {span}"
-    panels = panels._replace(notes=[fact, *notes], facts=frozenset([fact, *notes]))
+    facts = [f"{len(names)} tickers from Yahoo Finance, downloaded {span}", *notes]
     assembly = Assembly(
         cash_rate=cash_rate,
         max_gap=max_gap,
@@ -98,7 +97,30 @@ def yahoo(
         calendar=calendar,
         sectors=sectors,
     )
-    return with_fred(assembly.market("yahoo", panels), fred, refresh, cache, tries)
+    market = market_of_tickers(
+        {name: found[name].frame for name in names}, assembly, adjusted, facts
+    )
+    return with_fred(market, fred, refresh, cache, tries)
+
+
+def market_of_tickers(
+    frames: Mapping[str, pd.DataFrame],
+    assembly: Assembly,
+    adjusted: bool = True,
+    facts: Sequence[str] = (),
+) -> Market:
+    """The market of what was downloaded, each ticker on its own dates.
+
+    Args:
+        frames: By ticker; what `ticker_frame` gives.
+        assembly: How they come together.
+        adjusted: As of `yahoo`.
+        facts: Notes that give no cause for a warning.
+
+    """
+    panels = combine("yahoo", [_panels(name, frame, adjusted) for name, frame in frames.items()])
+    panels = panels._replace(notes=list(facts), facts=frozenset(facts))
+    return assembly.market("yahoo", panels)
 
 
 def _ask(tickers: list[str]) -> tuple[Answers, Reasons, bool]:
