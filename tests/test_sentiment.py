@@ -1,6 +1,5 @@
 """Sentiment: the day a text belongs to, what it scores, and how a day's scores come together."""
 
-import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -112,9 +111,7 @@ def test_where_the_data_begin_cannot_be_seen(
 ) -> None:
     prices = market.prices.copy()
     prices[: 10 + listed, 1] = np.nan
-    market = dataclasses.replace(
-        market, prices=prices, returns=None, tradable=None, features=None, feature_names=()
-    )
+    market = Market.from_prices(pd.DataFrame(prices, DATES, [*"ABC"]), cash_rate=None)
     news = {"news": random_news(rng)}
     whole = build_features(market, [f"{name}(5)"], news).features[10:]
     later = build_features(market[10:], [f"{name}(5)"], news).features
