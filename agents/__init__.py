@@ -9,6 +9,7 @@ from typing import Any
 from market.names import unknown_name
 
 _PLACES = {
+    "a2c": "agents.a2c:A2CAgent",
     "best_constant_mix": "agents.hindsight:BestConstantMix",
     "best_single_asset": "agents.hindsight:BestSingleAsset",
     "black_litterman": "agents.optimisers:BlackLitterman",
@@ -33,10 +34,14 @@ _PLACES = {
     "passive_aggressive": "agents.online:PassiveAggressive",
     "policy_gradient": "agents.policy_gradient:PolicyGradientAgent",
     "ppo": "agents.ppo:PPOAgent",
+    "qrdqn": "agents.qrdqn:QRDQNAgent",
+    "recurrent_ppo": "agents.recurrent_ppo:RecurrentPPOAgent",
     "risk_parity": "agents.risk_based:RiskParity",
     "sac": "agents.sac:SACAgent",
     "sixty_forty": "agents.baselines:SixtyForty",
+    "td3": "agents.td3:TD3Agent",
     "time_series_momentum": "agents.momentum:TimeSeriesMomentum",
+    "tqc": "agents.tqc:TQCAgent",
     "uniform_mix": "agents.online:UniformMix",
     "universal": "agents.online:Universal",
     "volatility_managed": "agents.momentum:VolatilityManaged",

@@ -32,6 +32,7 @@ class AllocationValues(nn.Module):
         settings: Of the network.
         points: The lattice, shape (A, N).
         dueling: See the head of this module.
+        n_quantiles: Q; None: W is one number. Quantiles differ in the pooled part alone.
 
     """
 
@@ -40,10 +41,17 @@ class AllocationValues(nn.Module):
     tilt: Tensor  # v, (N,)
 
     def __init__(
-        self, shape: Shape, settings: NetworkSettings, points: Tensor, *, dueling: bool
+        self,
+        shape: Shape,
+        settings: NetworkSettings,
+        points: Tensor,
+        *,
+        dueling: bool,
+        n_quantiles: int | None = None,
     ) -> None:
         super().__init__()
-        self.panel = PanelNetwork(shape, settings)
+        self.n_quantiles = n_quantiles
+        self.panel = PanelNetwork(shape, settings, n_values=n_quantiles or 1)
         self.day = nn.Linear(settings.width, 1) if dueling else None
         if self.day is not None:
             nn.init.zeros_(self.day.weight)
@@ -53,21 +61,27 @@ class AllocationValues(nn.Module):
             self.register_buffer(name, torch.zeros(shape.n_assets))
 
     def forward(self, rows: Tensor, allocations: Tensor) -> Tensor:
-        """W at rows (B,) of allocations (B, M, N), shape (B, M)."""
+        """W at rows (B,) of allocations (B, M, N), shape (B, M); mean of the quantiles."""
+        worth = self.quantiles(rows, allocations)
+        return worth.squeeze(-1) if self.n_quantiles is None else worth.mean(-1)
+
+    def quantiles(self, rows: Tensor, allocations: Tensor) -> Tensor:
+        """Quantiles of W, shape (B, M, Q), Q = 1 where there are none."""
         table, index = self.panel.table(rows)
         if self.day is None:
             return self._worth(table, index, allocations)
         equal = torch.full_like(allocations[:, :1], 1.0 / allocations.shape[-1])
         worth = self._worth(table, index, torch.cat([allocations, equal], 1))
-        day = self.day(table.mean(1)).index_select(0, index)
-        return day + worth[:, :-1] - worth[:, -1:]
+        day = self.day(table.mean(1)).index_select(0, index).unsqueeze(-1)
+        return day + worth[:, :-1] - worth[:, -1:].mean(-1, keepdim=True)
 
     def _worth(self, table: Tensor, index: Tensor, allocations: Tensor) -> Tensor:
         n_rows, n_each, n_assets = allocations.shape
         weights = allocations.reshape(-1, n_assets)
         places = index.repeat_interleave(n_each)
         scores, pooled = self.panel.network.decide(table, weights, places)
-        return ((scores * weights).sum(-1) + pooled).view(n_rows, n_each)
+        linear = (scores * weights).sum(-1, keepdim=True)
+        return (linear + pooled.view(len(weights), -1)).view(n_rows, n_each, -1)
 
     def set_prices(self, spread: Tensor, tilt: Tensor) -> None:
         """Of trades: u and v, (N,) each."""
@@ -81,10 +95,15 @@ class AllocationValues(nn.Module):
 
     def choices(self, rows: Tensor, held: Tensor) -> Tensor:
         """Q at rows (B,) with held (B, N) of every point, then of not trading, (B, A + 1)."""
+        quantiles = self.choice_quantiles(rows, held)
+        return quantiles.squeeze(-1) if self.n_quantiles is None else quantiles.mean(-1)
+
+    def choice_quantiles(self, rows: Tensor, held: Tensor) -> Tensor:
+        """The same for each quantile, (B, A + 1, Q)."""
         points = self.points.expand(len(rows), -1, -1)
-        worth = self(rows, torch.cat([points, held.unsqueeze(1)], 1))
+        worth = self.quantiles(rows, torch.cat([points, held.unsqueeze(1)], 1))
         price = self.price(held.unsqueeze(1), points).squeeze(1)
-        return worth - nn.functional.pad(price, (0, 1))
+        return worth - nn.functional.pad(price, (0, 1)).unsqueeze(-1)
 
 
 def fitted_prices(trades: Tensor, prices: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Deep Q-learning (Mnih et al. 2015) over a lattice of allocations."""
+"""Deep Q-learning (Mnih et al. 2015) over a lattice of allocations; see `q_learning` for more."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from agents.allocation_values import AllocationValues
 from agents.base import Task
 from agents.lattice_policy import LatticePolicy, PointsAndHold
 from agents.learner import LearnerSettings
+from agents.off_policy import updates_and_replay
 from agents.panel_network import Panel, check_finite
 from agents.q_learning import Population, QLearner
 from agents.response import Meaning, slopes
 from agents.sb3 import SB3Agent, episode_length
 from agents.selection import Selection
 from agents.settings import require
-from envs.actions import ActionMap, Lattice
+from envs.actions import Lattice
 from envs.menus import lattice_points
 from envs.rules import Rules
 from market import Market
@@ -31,12 +32,11 @@ SMALL = 256  # choices up to which all are learned from at once unless told othe
 
 
 @dataclass(frozen=True, kw_only=True)
-class DQNSettings(LearnerSettings):
-    """Settings of `dqn`. Those from `buffer_size` on are of plain DQN alone."""
+class LatticeSettings(LearnerSettings):
+    """What agents that choose among the allocations of a lattice have in common."""
 
     lattice: int = 4  # weights in steps of 1/lattice
-    all_actions: bool | None = None  # learn from all allocations at once; None: up to 256 of them
-    double: bool = True  # choose by one network, value by the other; with all_actions
+    double: bool = True  # choose by one network, value by the other
     dueling: bool = True  # a value of the day, and how much better each allocation is
     steps: int = 40_000
     num_envs: int = 64
@@ -48,41 +48,42 @@ class DQNSettings(LearnerSettings):
     exploration_final_eps: float = 0.05
     max_grad_norm: float = 10.0
     target_every: int = 2  # updates between copies to the slow network
-    log_every: int = 10  # updates
     buffer_size: int = 100_000
     batch_size: int = 256
     train_every: int = 4  # steps of all environments between updates
     updates: int = 2  # gradient steps at each
     learning_starts: int = 2_000
+    n_steps: int = 1  # rewards before values are believed
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, lattice="[1, inf)", target_every="[1, inf)", log_every="[1, inf)")
+        names = "lattice target_every buffer_size batch_size train_every updates n_steps"
+        require(self, **dict.fromkeys(names.split(), "[1, inf)"), learning_starts="[0, inf)")
         require(self, exploration_fraction="(0, 1]", exploration_final_eps="[0, 1]")
+        require(self, max_grad_norm="(0, inf)")
 
 
-class DQNAgent(SB3Agent):
-    """Values every allocation of a lattice, and holding; acts by the best.
+@dataclass(frozen=True, kw_only=True)
+class DQNSettings(LatticeSettings):
+    """Settings of `dqn`. Those from `buffer_size` to `n_steps` are of plain DQN alone."""
 
-    With `all_actions` each day teaches the value of every allocation (`agents.q_learning`);
-    without, stable-baselines3's DQN learns from the one taken. Network and choices are the same.
-    """
+    all_actions: bool | None = None  # learn from all allocations at once; None: up to 256 of them
+    log_every: int = 10  # updates
 
-    Settings: ClassVar[type[LearnerSettings]] = DQNSettings
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, log_every="[1, inf)")
+
+
+class LatticeAgent(SB3Agent):
+    """Values every allocation of a lattice, and holding, by replay; acts by the best."""
+
     meaning: ClassVar[Meaning] = "value"
     _names: tuple[str, ...] | list[str] = ()
 
-    def algorithm(self) -> Any:
-        """Stable-baselines3's DQN."""
-        return DQN
-
-    def policy(self) -> Any:
-        """With the values of the lattice."""
-        return LatticePolicy
-
     def policy_settings(self) -> dict[str, Any]:
         """A network for each copy."""
-        return {"values": self.build}
+        return {"values": self.build, "double": self.settings.double}
 
     def build(self) -> AllocationValues:
         """The values of the lattice."""
@@ -90,51 +91,43 @@ class DQNAgent(SB3Agent):
         points = torch.as_tensor(lattice_points(self._shape.n_assets, settings.lattice))
         return AllocationValues(self._shape, settings.network(), points, dueling=settings.dueling)
 
-    def trained_part(self, model: Any) -> nn.Module:
-        """The values; their slow copy is of use in training alone."""
-        values: nn.Module = model.policy.q_net.values
-        return values
-
-    def actions(self) -> ActionMap:
+    def actions(self) -> PointsAndHold:
         """All weights in steps of 1/lattice, and holding."""
         return PointsAndHold(self.settings.lattice)
 
     def model_settings(self) -> dict[str, Any]:
-        """DQN's own."""
+        """Exploration, replay, and how often the slow copy follows."""
         settings = self.settings
         names = "buffer_size batch_size learning_starts max_grad_norm"
         keys = f"{names} exploration_fraction exploration_final_eps".split()
         own = {key: getattr(settings, key) for key in keys}
         between = settings.num_envs * settings.train_every  # decisions between updates
-        return own | {
-            "train_freq": settings.train_every,
-            "gradient_steps": settings.updates,
+        return (own | updates_and_replay(settings)) | {
             "target_update_interval": max(
                 settings.num_envs, settings.target_every * between // settings.updates
             ),
         }
 
     def model(self, market: Market, task: Task, seed: int) -> Any:
-        """Stable-baselines3's, told what trades cost."""
+        """The algorithm, told what trades cost."""
         model = super().model(market, task, seed)
         prices = self._population(market, task, seed).prices()
-        for part in (model.policy.q_net, model.policy.q_net_target):
-            part.values.set_prices(*prices)
+        for part in model.policy.modules():
+            if isinstance(part, AllocationValues):
+                part.set_prices(*prices)
         return model
 
     def train(self, market: Market, task: Task, seed: int, selection: Selection) -> None:
-        """From all allocations at once where there are few, else from those taken."""
-        settings = self.settings
-        self._names = PointsAndHold(settings.lattice).names(market)
-        size, wanted = Lattice(settings.lattice).size(market.n_assets), settings.all_actions
-        if not (size <= SMALL if wanted is None else wanted):
-            super().train(market, task, seed, selection)
-            return
-        population = self._population(market, task, seed)
-        self.network = self.build().to(settings.device)
-        self.network.set_prices(*population.prices())
-        self.show(Panel.of(market, settings.device))
-        QLearner(self.network, population, settings, seed).learn(selection)
+        """Name and report the choices, then let the algorithm learn."""
+        self.name_choices(market, selection)
+        super().train(market, task, seed, selection)
+
+    def name_choices(self, market: Market, selection: Selection) -> None:
+        """Keep the choices' names for `about`; report the lattice and their number."""
+        self._names = self.actions().names(market)
+        lattice = float(self.settings.lattice)
+        figures = {"choices/lattice": lattice, "choices/number": float(len(self._names))}
+        selection.monitor.record(0, figures)
 
     def decide(self, row: int, weights: np.ndarray, history: Market) -> np.ndarray:
         """The best-valued point, or what is held."""
@@ -179,3 +172,40 @@ class DQNAgent(SB3Agent):
             np.random.default_rng([seed, 0]),
             settings.device,
         )
+
+
+class DQNAgent(LatticeAgent):
+    """Deep Q-learning over a lattice.
+
+    With `all_actions` each day teaches the value of every allocation (`agents.q_learning`);
+    without, stable-baselines3's DQN learns from the one taken. Network and choices are the same.
+    """
+
+    Settings: ClassVar[type[LearnerSettings]] = DQNSettings
+
+    def algorithm(self) -> Any:
+        """Stable-baselines3's DQN."""
+        return DQN
+
+    def policy(self) -> Any:
+        """With the values of the lattice."""
+        return LatticePolicy
+
+    def trained_part(self, model: Any) -> nn.Module:
+        """The values; their slow copy is of use in training alone."""
+        values: nn.Module = model.policy.q_net.values
+        return values
+
+    def train(self, market: Market, task: Task, seed: int, selection: Selection) -> None:
+        """From all allocations at once where there are few, else from those taken."""
+        settings = self.settings
+        size, wanted = Lattice(settings.lattice).size(market.n_assets), settings.all_actions
+        if not (size <= SMALL if wanted is None else wanted):
+            super().train(market, task, seed, selection)
+            return
+        self.name_choices(market, selection)
+        population = self._population(market, task, seed)
+        self.network = self.build().to(settings.device)
+        self.network.set_prices(*population.prices())
+        self.show(Panel.of(market, settings.device))
+        QLearner(self.network, population, settings, seed).learn(selection)

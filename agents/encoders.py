@@ -145,7 +145,11 @@ class _Recurrent(Encoder):
         batch, days, n_assets, n_features = windows.shape
         series = windows.transpose(0, 1).reshape(days, batch * n_assets, n_features)
         last = in_pieces(self._last, series, 1, days * (n_features + self.kept_per_day()))
-        return self.dropout(self.norms[0](last)).view(batch, n_assets, self.width)
+        return self.finish(last).view(batch, n_assets, self.width)
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """Embeddings of hidden states (.., H)."""
+        return self.dropout(self.norms[0](hidden))
 
     def _last(self, series: Tensor) -> Tensor:
         """(L, M, F) -> (1, M, H)."""

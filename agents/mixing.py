@@ -71,13 +71,13 @@ class AssetHead(nn.Module):
     easy to learn. v starts near and s at zero: the first policy is close to equal weights.
     """
 
-    def __init__(self, width: int, n_inputs: int = 1) -> None:
+    def __init__(self, width: int, n_inputs: int = 1, n_values: int = 1) -> None:
         super().__init__()
         self.project = nn.Linear(width, width)
         self.inputs = nn.Parameter(torch.randn(2 * n_inputs, width) / math.sqrt(2 * n_inputs))
         self.readout = nn.Parameter(0.01 * torch.randn(width))
         self.skip = nn.Parameter(torch.zeros(2 * n_inputs))
-        self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
+        self.value = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, n_values))
 
     def forward(
         self, table: Tensor, inputs: Tensor, index: Tensor | None = None
@@ -90,7 +90,7 @@ class AssetHead(nn.Module):
             index: The row of the table each sample stands on, shape (B,); None: its own.
 
         Returns:
-            Scores (B, N) and values (B,).
+            Scores (B, N) and values (B,), or (B, Q) where there are several.
 
         """
         inputs = inputs.unsqueeze(-1) if inputs.ndim == 2 else inputs

@@ -143,6 +143,7 @@ class AllocationNetwork(nn.Module):
         settings: Sizes and kinds of the parts.
         n_inputs: K numbers per asset given to the head: 1 for the weights held, 2 for a critic that
             also sees the action.
+        n_values: Q pooled values, such as quantiles; 1 has no dimension of its own.
         seed: Of the initial parameters; torch's global generator is left as it was.
 
     """
@@ -154,6 +155,7 @@ class AllocationNetwork(nn.Module):
         settings: NetworkSettings | None = None,
         *,
         n_inputs: int = 1,
+        n_values: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -164,7 +166,7 @@ class AllocationNetwork(nn.Module):
             self.context_encoder = kind(n_context, settings) if n_context else None
             self.cash = nn.Parameter(torch.randn(width))
             self.mixing = MIXINGS[settings.mixing](width)
-            self.head = AssetHead(width, n_inputs)
+            self.head = AssetHead(width, n_inputs, n_values)
 
     def forward(
         self,
@@ -195,7 +197,7 @@ class AllocationNetwork(nn.Module):
         shared = None
         if extra is not None and self.context_encoder is not None:
             shared = self.context_encoder(extra)
-        return self._mix(self.encoder(windows), shared, cash)
+        return self.mix(self.encoder(windows), shared, cash)
 
     def table_panel(
         self, panel: Tensor, context: Tensor | None = None, cash: Tensor | None = None
@@ -234,7 +236,7 @@ class AllocationNetwork(nn.Module):
     def decide(
         self, table: Tensor, weights: Tensor, index: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Scores (B, N) and values (B,) on rows of a table (U, N, H).
+        """Scores (B, N) and values (B,), or (B, Q), on rows of a table (U, N, H).
 
         Args:
             table: From `table`, `table_panel` or `table_at`.
@@ -251,9 +253,9 @@ class AllocationNetwork(nn.Module):
         shared = None
         if extra is not None and self.context_encoder is not None:
             shared = plan.encode(self.context_encoder, extra)
-        return self._mix(plan.encode(self.encoder, panel), shared, cash)
+        return self.mix(plan.encode(self.encoder, panel), shared, cash)
 
-    def _mix(self, x: Tensor, shared: Tensor | None, cash: Tensor | None) -> Tensor:
+    def mix(self, x: Tensor, shared: Tensor | None, cash: Tensor | None) -> Tensor:
         """Embeddings (U, N, H), of context (U, 1, H), cash flags (N,) -> (U, N, H)."""
         if shared is not None:
             x = x + shared

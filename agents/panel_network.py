@@ -62,12 +62,19 @@ class PanelNetwork(nn.Module):
         shape: F and G.
         settings: Of the network.
         n_inputs: K numbers per asset beside the window, see `AllocationNetwork`.
+        n_values: Q pooled values.
         salt: Added to the seed, where several networks must differ.
 
     """
 
     def __init__(
-        self, shape: Shape, settings: NetworkSettings, *, n_inputs: int = 1, salt: int = 0
+        self,
+        shape: Shape,
+        settings: NetworkSettings,
+        *,
+        n_inputs: int = 1,
+        n_values: int = 1,
+        salt: int = 0,
     ) -> None:
         super().__init__()
         self.network = AllocationNetwork(
@@ -75,6 +82,7 @@ class PanelNetwork(nn.Module):
             shape.n_context,
             settings,
             n_inputs=n_inputs,
+            n_values=n_values,
             seed=shape.seed + 1_000_003 * salt,
         )
         self.lookback = settings.lookback
@@ -92,7 +100,7 @@ class PanelNetwork(nn.Module):
         self.still, self._table = still, None
 
     def forward(self, rows: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (B, N) and values (B,) at rows (B,), for weights (B, N) or inputs (B, N, K).
+        """Scores (B, N) and values (B,) or (B, Q) at rows (B,), for inputs (B, N) or (B, N, K).
 
         Raises:
             FloatingPointError: If any is not finite.

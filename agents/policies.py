@@ -1,8 +1,7 @@
-"""Policies for stable-baselines3 around an `AllocationNetwork`, on compact observations.
+"""The on-policy policy around an `AllocationNetwork`; those with critics are in `agents.critics`.
 
 An observation names the newest known day and the weights, see `agents.panel_network`. Actor and
-value of `ActorCritic` share one network; `SoftActorCritic` has one for the actor and one for each
-critic, which is given the weights asked for beside those held.
+value share one network.
 """
 
 from __future__ import annotations
@@ -12,14 +11,8 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.distributions import (
-    Distribution,
-    SquashedDiagGaussianDistribution,
-)
-from stable_baselines3.common.policies import ActorCriticPolicy, BaseModel, BasePolicy
-from stable_baselines3.common.policies import ContinuousCritic as BaseCritic
-from stable_baselines3.sac.policies import Actor as BaseActor
-from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
 from agents.distributions import DirichletDistribution
@@ -27,7 +20,6 @@ from agents.networks import NetworkSettings
 from agents.panel_network import PanelNetwork, Shape
 
 Observation = dict[str, Tensor]
-LOG_STD = (-5.0, 2.0)
 
 
 class ActorCritic(ActorCriticPolicy):
@@ -56,7 +48,7 @@ class ActorCritic(ActorCriticPolicy):
     ) -> None:
         self.shape, self.network_settings = shape, network
         self.kind, self.first_log_std = distribution, log_std
-        super().__init__(observation_space, action_space, lr_schedule)
+        ActorCriticPolicy.__init__(self, observation_space, action_space, lr_schedule)
 
     def _build(self, lr_schedule: Any) -> None:
         self.panel = PanelNetwork(self.shape, self.network_settings)
@@ -104,106 +96,12 @@ class ActorCritic(ActorCriticPolicy):
 
     def _heads(self, obs: Observation) -> tuple[Distribution, Tensor]:
         scores, values = self.read(obs)
+        return self.distribute(scores), values.unsqueeze(1)
+
+    def distribute(self, scores: Tensor) -> Distribution:
+        """The distribution of actions for scores (B, N)."""
         parameter = self.log_total if self.kind == "dirichlet" else self.log_std
-        distribution = self.action_dist.proba_distribution(scores, parameter)
-        return distribution, values.unsqueeze(1)
-
-
-class SoftActorCritic(SACPolicy):
-    """Squashed Gaussian over scores, two critics and their targets.
-
-    Args:
-        shape: Of the market.
-        network: Sizes and kinds.
-
-    """
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        lr_schedule: Any,
-        *,
-        shape: Shape,
-        network: NetworkSettings,
-        use_sde: bool = False,
-    ) -> None:
-        self.shape, self.network_settings = shape, network
-        super().__init__(observation_space, action_space, lr_schedule)
-
-    def make_actor(self, features_extractor: Any = None) -> Actor:
-        """The actor's network."""
-        return Actor(**self._sizes()).to(self.device)
-
-    def make_critic(self, features_extractor: Any = None) -> Critic:
-        """The critics' networks."""
-        return Critic(**self._sizes()).to(self.device)
-
-    def _sizes(self) -> dict[str, Any]:
-        return {
-            "observation_space": self.observation_space,
-            "action_space": self.action_space,
-            "shape": self.shape,
-            "network": self.network_settings,
-        }
-
-
-class Actor(BaseActor):
-    """Scores are means, and the pooled value is the logarithm of the standard deviation."""
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        shape: Shape,
-        network: NetworkSettings,
-    ) -> None:
-        BasePolicy.__init__(self, observation_space, action_space, squash_output=True)
-        self.use_sde = False
-        self.action_dist = SquashedDiagGaussianDistribution(shape.n_assets)  # type: ignore[assignment]
-        self.panel = PanelNetwork(shape, network)
-
-    def get_action_dist_params(  # type: ignore[override]  # compact observations
-        self, obs: Observation
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Means and logarithms of standard deviations, (B, N) each."""
-        scores, values = self.panel(rows_of(obs), obs["weights"])
-        log_std = values.clamp(*LOG_STD).unsqueeze(1).expand_as(scores)
-        return scores, log_std, {}
-
-
-class Critic(BaseCritic):
-    """Two values of weights asked for: w . scores + pooled value, given held, w and |w - held|."""
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Box,
-        shape: Shape,
-        network: NetworkSettings,
-    ) -> None:
-        BaseModel.__init__(self, observation_space, action_space)
-        self.share_features_extractor, self.n_critics = False, 2
-        self.bound = float(action_space.high[0])
-        panels = [PanelNetwork(shape, network, n_inputs=3, salt=salt) for salt in (1, 2)]
-        self.panels = nn.ModuleList(panels)
-
-    def forward(  # type: ignore[override]  # compact observations
-        self, obs: Observation, actions: Tensor
-    ) -> tuple[Tensor, ...]:
-        """One (B, 1) for each critic, for scaled actions (B, N) in [-1, 1]."""
-        return tuple(self._value(panel, obs, actions) for panel in self.panels)
-
-    def q1_forward(self, obs: Observation, actions: Tensor) -> Tensor:  # type: ignore[override]
-        """The first alone."""
-        return self._value(self.panels[0], obs, actions)
-
-    def _value(self, panel: nn.Module, obs: Observation, actions: Tensor) -> Tensor:
-        held, target = obs["weights"], (self.bound * actions).softmax(-1)
-        inputs = torch.stack([held, target, (target - held).abs()], -1)
-        scores, values = panel(rows_of(obs), inputs)
-        total: Tensor = (scores * target).sum(-1) + values
-        return total.unsqueeze(1)
+        return self.action_dist.proba_distribution(scores, parameter)
 
 
 def rows_of(obs: Observation) -> Tensor:

@@ -1,64 +1,43 @@
-"""Proximal policy optimisation (Schulman et al. 2017) over softmax scores."""
+"""Proximal policy optimisation (Schulman et al. 2017) over softmax scores or weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from stable_baselines3 import PPO
 
 from agents.learner import LearnerSettings
-from agents.policies import ActorCritic
-from agents.sb3 import SB3Agent
-from envs.actions import ActionMap, SimplexWeights, Softmax
+from agents.on_policy import OnPolicyAgent, OnPolicySettings
+from agents.settings import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOSettings(LearnerSettings):
+class PPOSettings(OnPolicySettings):
     """Settings of `ppo`."""
 
-    steps: int = 120_000
-    num_envs: int = 256
-    n_steps: int = 32  # decisions of each environment between updates
     batch_size: int = 2048
     learning_rate: float = 1e-3
     n_epochs: int = 5
-    gae_lambda: float = 0.9
     clip_range: float = 0.2
-    ent_coef: float = 0.0
-    max_grad_norm: float = 0.5
-    distribution: Literal["gaussian", "dirichlet"] = "gaussian"  # of scores, or of the weights
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, batch_size="[2, inf)", n_epochs="[1, inf)", clip_range="(0, inf)")
 
 
-class PPOAgent(SB3Agent):
-    """A Gaussian over scores whose softmax is the target, or a Dirichlet over the target.
-
-    Acts by the distribution's mean: the softmax of the mean scores, or the mean weights.
-    """
+class PPOAgent(OnPolicyAgent):
+    """Several passes over what was collected, with clipped changes of probability."""
 
     Settings: ClassVar[type[LearnerSettings]] = PPOSettings
+    own: ClassVar[tuple[str, ...]] = ("n_epochs", "clip_range")
 
     def algorithm(self) -> Any:
         """Stable-baselines3's PPO."""
         return PPO
 
-    def policy(self) -> Any:
-        """Around an `AllocationNetwork`."""
-        return ActorCritic
-
-    def actions(self) -> ActionMap:
-        """Softmax of scores in [-10, 10], or the weights, freed of rounding in their sum."""
-        dirichlet = self.settings.distribution == "dirichlet"
-        return SimplexWeights(strict=False) if dirichlet else Softmax()
-
-    def policy_settings(self) -> dict[str, Any]:
-        """With the distribution."""
-        return super().policy_settings() | {"distribution": self.settings.distribution}
-
     def model_settings(self) -> dict[str, Any]:
-        """PPO's own."""
-        settings = self.settings
-        keys = ("n_steps", "n_epochs", "gae_lambda", "clip_range", "ent_coef", "max_grad_norm")
-        collected = settings.num_envs * settings.n_steps
-        own = {key: getattr(settings, key) for key in keys}
-        return own | {"batch_size": min(settings.batch_size, collected)}
+        """With minibatches no greater than what was collected."""
+        collected = self.settings.num_envs * self.settings.n_steps
+        batch = {"batch_size": min(self.settings.batch_size, collected)}
+        return super().model_settings() | batch

@@ -1,0 +1,85 @@
+"""What SAC, TD3 and TQC have in common: settings, replay, gradient clipping, actions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from agents.base import Task
+from agents.learner import LearnerSettings
+from agents.replay import CompactReplayBuffer
+from agents.sb3 import SB3Agent
+from agents.settings import require
+from envs.actions import ActionMap, Softmax
+from market import Market
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffPolicySettings(LearnerSettings):
+    """What agents that learn from a replay of scores and their outcomes have in common."""
+
+    steps: int = 8_000
+    num_envs: int = 16
+    buffer_size: int = 100_000
+    batch_size: int = 128
+    train_every: int = 4  # steps of all environments between updates
+    updates: int = 2  # gradient steps at each
+    learning_starts: int = 2_000
+    tau: float = 0.01  # share of the parameters the slow networks take over at each update
+    n_steps: int = 1  # rewards before values are believed
+    max_grad_norm: float = 100.0  # gradients of a greater norm are scaled down to it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole = ("buffer_size", "batch_size", "train_every", "updates", "n_steps")
+        require(self, **dict.fromkeys(whole, "[1, inf)"), learning_starts="[0, inf)")
+        require(self, tau="(0, 1]", max_grad_norm="(0, inf)")
+
+
+class OffPolicyAgent(SB3Agent):
+    """An agent whose actor emits scores in [-4, 4]; their softmax is the target."""
+
+    own: ClassVar[tuple[str, ...]] = ()  # settings the algorithm takes beyond those of all
+
+    def actions(self) -> ActionMap:
+        """Softmax of scores in [-4, 4]: the squashed policy starts spread over the simplex."""
+        return Softmax(bound=4.0)
+
+    def model_settings(self) -> dict[str, Any]:
+        """Replay, and the algorithm's own."""
+        keys = ("buffer_size", "batch_size", "learning_starts", "tau", *self.own)
+        own = {key: getattr(self.settings, key) for key in keys}
+        return own | updates_and_replay(self.settings)
+
+    def model(self, market: Market, task: Task, seed: int) -> Any:
+        """With clipped gradients, which stable-baselines3 does not have here."""
+        model = super().model(market, task, seed)
+        for optimizer in (model.actor.optimizer, model.critic.optimizer):
+            clip_before_steps(optimizer, self.settings.max_grad_norm)
+        return model
+
+
+def updates_and_replay(settings: Any) -> dict[str, Any]:
+    """When the algorithm updates, and from what."""
+    return {
+        "train_freq": settings.train_every,
+        "gradient_steps": settings.updates,
+        "replay_buffer_class": CompactReplayBuffer,
+        "replay_buffer_kwargs": {"n_steps": settings.n_steps, "gamma": settings.gamma},
+    }
+
+
+def clip_before_steps(optimizer: torch.optim.Optimizer, limit: float) -> None:
+    """Scale gradients down to a norm before each step of an optimiser."""
+
+    def clip(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        torch.nn.utils.clip_grad_norm_(_parameters(optimizer), limit)
+
+    optimizer.register_step_pre_hook(clip)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+    return (each for group in optimizer.param_groups for each in group["params"])

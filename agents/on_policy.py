@@ -1,0 +1,56 @@
+"""What PPO, A2C and recurrent PPO have in common: settings, distributions, actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from agents.learner import LearnerSettings
+from agents.policies import ActorCritic
+from agents.sb3 import SB3Agent
+from agents.settings import require
+from envs.actions import ActionMap, SimplexWeights, Softmax
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicySettings(LearnerSettings):
+    """What agents that learn from what the policy itself just did have in common."""
+
+    steps: int = 120_000
+    num_envs: int = 256
+    n_steps: int = 32  # decisions of each environment between updates
+    gae_lambda: float = 0.9
+    ent_coef: float = 0.0
+    max_grad_norm: float = 0.5
+    distribution: Literal["gaussian", "dirichlet"] = "gaussian"  # of scores, or of the weights
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, n_steps="[1, inf)", gae_lambda="[0, 1]", max_grad_norm="(0, inf)")
+
+
+class OnPolicyAgent(SB3Agent):
+    """A Gaussian over scores whose softmax is the target, or a Dirichlet over the target.
+
+    Acts by the distribution's mean: the softmax of the mean scores, or the mean weights.
+    """
+
+    own: ClassVar[tuple[str, ...]] = ()  # settings the algorithm takes beyond those of all
+
+    def policy(self) -> Any:
+        """Around an `AllocationNetwork`."""
+        return ActorCritic
+
+    def actions(self) -> ActionMap:
+        """Softmax of scores in [-10, 10], or the weights, freed of rounding in their sum."""
+        dirichlet = self.settings.distribution == "dirichlet"
+        return SimplexWeights(strict=False) if dirichlet else Softmax()
+
+    def policy_settings(self) -> dict[str, Any]:
+        """With the distribution."""
+        return super().policy_settings() | {"distribution": self.settings.distribution}
+
+    def model_settings(self) -> dict[str, Any]:
+        """The algorithm's own."""
+        keys = ("n_steps", "gae_lambda", "ent_coef", "max_grad_norm", *self.own)
+        return {key: getattr(self.settings, key) for key in keys}
