@@ -15,11 +15,12 @@ HELP = """usage: allocgym COMMAND ...
 Learn asset allocation from market data, and find out whether it is better than holding everything.
 
 commands:
-  train      train and back-test one agent
-  compare    train and back-test several agents; table and report
-  evaluate   back-test a saved agent on other data or other days
-  report     make an HTML report of runs
-  data       list, show and check market data, audit features for leaks
+  train         train and back-test one agent
+  compare       train and back-test several agents; table and report
+  walk-forward  refit agents through the years; one path of test windows, table and report
+  evaluate      back-test a saved agent on other data, other days or under other rules
+  report        make an HTML report of runs
+  data          list, show and check market data, audit features for leaks
 
 options:
   -h, --help   show this, or the help of a command: allocgym train --help

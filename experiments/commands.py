@@ -25,13 +25,16 @@ from experiments.settings import (
     resolve,
     settings_file,
 )
+from experiments.walk_config import WalkForwardConfig
 from experiments.yaml_file import Document, read_yaml
 from market.errors import SettingError
+from market.names import unknown_name
 
 if TYPE_CHECKING:
     from experiments.compare import Comparison
 
-FLAGS = ("trust", "debug")
+REFERENCE = CompareConfig.reference
+FLAGS = ("trust", "debug", "overwrite")
 EXAMPLES = {
     "train": """examples:
   allocgym train --agent sac --seeds 3
@@ -43,9 +46,16 @@ EXAMPLES = {
   allocgym train results/train/ppo/seed_000/config.yaml     the same again""",
     "compare": """examples:
   allocgym compare
-  allocgym compare --agents ppo,equal_weight --seeds 5 --data us_stocks
+  allocgym compare --seeds 2                      quicker, and less sure
+  allocgym compare --agents ppo,equal_weight --data us_stocks --experiment stocks
+  allocgym compare --reference buy_and_hold --experiment held
   allocgym compare --agents "ppo, {name: ppo, label: ppo_careful, learning_rate: 1e-4}"
   allocgym compare --task.constraints "max_weight(0.4)" --workers 1""",
+    "walk-forward": """examples:
+  allocgym walk-forward --agents "mean_variance, risk_parity, equal_weight"
+  allocgym walk-forward --agents ppo,equal_weight --walk.start 2010-01-01 --walk.refit_every 252
+  allocgym walk-forward --agents sac,equal_weight --walk.train_days 2520 --walk.warm_start true
+  allocgym walk-forward                           the same again: goes on where it was stopped""",
     "evaluate": """examples:
   allocgym evaluate results/compare/ppo/seed_000
   allocgym evaluate results/compare/ppo --start 2017-01-03 --data.end 2017-12-29
@@ -79,7 +89,12 @@ def train(argv: list[str]) -> int:
     config = build(ExperimentConfig, values)
     from experiments.compare import run_experiments
 
-    done = run_experiments([config], config.n_workers, _command_line("train", argv))
+    done = run_experiments(
+        [config],
+        config.n_workers,
+        _command_line("train", argv),
+        overwrite="overwrite" in line.flags,
+    )
     from experiments.tables import print_runs
 
     finished = [run for run in done.runs if run.finished]
@@ -97,23 +112,42 @@ def compare(argv: list[str]) -> int:
     Prints a table with intervals and writes report.html into results/<experiment>. Settings of one
     agent: --agents "{name: ppo, learning_rate: 1e-4}, equal_weight".
     """
+    return _compare("compare", CompareConfig, compare, argv)
+
+
+def walk_forward(argv: list[str]) -> int:
+    """Refit agents through the years and judge each refit on the days after it.
+
+    The test windows make one path a seed that pays its costs at every seam; table and report are
+    those of compare. Windows that are complete are not computed again.
+    """
+    return _compare("walk-forward", WalkForwardConfig, walk_forward, argv)
+
+
+def _compare(
+    name: str,
+    kind: type[CompareConfig | WalkForwardConfig],
+    command: Callable[[list[str]], int],
+    argv: list[str],
+) -> int:
     line = read_tokens(argv, flags=FLAGS)
-    options = list(options_of(CompareConfig))
+    options = list(options_of(kind))
     if "help" in line.flags:
-        return _help("compare", options, compare)
+        return _help(name, options, command)
     document = settings_file(line.words)
     if "trust" not in line.flags:
         refuse_foreign_code(document, line.pairs)
-    config = build(CompareConfig, resolve(document, line.pairs, options))
+    config = build(kind, resolve(document, line.pairs, options))
     from experiments.compare import compare as run
 
-    done = run(config, _command_line("compare", argv))
+    done = run(config, _command_line(name, argv), overwrite="overwrite" in line.flags)
     from experiments.report import write_report
     from experiments.summary import summarise
     from experiments.verdict import print_table
 
-    print_table(summarise(done.runs))
-    path = write_report(done.runs, done.folder / "report.html")
+    frame = summarise(done.runs, reference=config.reference)
+    print_table(frame)
+    path = write_report(done.runs, done.folder / "report.html", frame=frame)
     print(f"\nReport: {path}")
     print(f"Curves: tensorboard --logdir {done.folder}")
     return _status(done, line.flags)
@@ -133,13 +167,14 @@ def evaluate(argv: list[str]) -> int:
         *options_of(DataConfig, "data.", "Data that differ from the run's own."),
         *options_of(TaskConfig, "task.", "Costs, limits and rules that differ from the run's own."),
     ]
-    if "help" in line.flags or not line.words:
+    if "help" in line.flags:
         return _help("evaluate", options, evaluate)
+    _need_run("evaluate", line.words)
     values = resolve(Document(), line.pairs, options)
     from experiments.attribution import attribute
     from experiments.attribution_view import print_attributions
     from experiments.evaluate import evaluate as play
-    from experiments.evaluate import write_frame
+    from experiments.evaluate import other_rules, write_frame
     from experiments.run_dir import find_runs
     from experiments.tables import print_paths
 
@@ -152,8 +187,9 @@ def evaluate(argv: list[str]) -> int:
     made = []
     for run in runs:
         config = _run_config(run.path, "trust" in line.flags)
-        config = replace(config, task=changed(config.task, rules))
-        made.append(play(run, config, changes, values.get("start")))
+        ruled = replace(config, task=changed(config.task, rules))
+        one = play(run, ruled, changes, values.get("start"))
+        made.append(replace(one, notes=[*other_rules(config.task, ruled.task), *one.notes]))
     print_paths(made)
     print_attributions(
         {f"{one.run.agent} seed {one.run.seed}": attribute(one.backtest.frame()) for one in made}
@@ -171,18 +207,27 @@ def report(argv: list[str]) -> int:
     """
     line = read_tokens(argv, flags=FLAGS)
     text = "Where to; report.html in the folder given, or in the current one, when not given."
-    options = [Option("output", str | None, None, text, "The page.")]
-    if "help" in line.flags or not line.words:
+    versus = "Agent that all others are measured against."
+    options = [
+        Option("output", str | None, None, text, "The page."),
+        Option("reference", str, REFERENCE, versus, "The page."),
+    ]
+    if "help" in line.flags:
         return _help("report", options, report)
+    _need_run("report", line.words)
     values = resolve(Document(), line.pairs, options)
     from experiments.report import write_report
     from experiments.run_dir import find_runs
+    from experiments.summary import summarise
 
     folder = Path(line.words[0]) if len(line.words) == 1 else Path()
     path = Path(values.get("output") or folder / "report.html")
-    runs = find_runs(line.words)
+    runs, reference = find_runs(line.words), values.get("reference", REFERENCE)
+    if reference != REFERENCE and reference not in {run.agent for run in runs}:
+        raise unknown_name("reference", reference, sorted({run.agent for run in runs}))
+    frame = summarise(runs, reference=reference)
     try:
-        print(f"Report: {write_report(runs, path)}")
+        print(f"Report: {write_report(runs, path, frame=frame)}")
     except OSError as error:
         raise SettingError(f"--output: cannot write {path}: {error.strerror}") from error
     return 0
@@ -198,6 +243,7 @@ def data(argv: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "compare": compare,
+    "walk-forward": walk_forward,
     "evaluate": evaluate,
     "report": report,
     "data": data,
@@ -215,13 +261,24 @@ def _help(name: str, options: Sequence[Option], command: Callable[[list[str]], i
     from agents import AGENTS
 
     text = inspect.getdoc(command) or ""
-    if name in ("train", "compare"):
+    if name in ("train", "compare", "walk-forward"):
         text += f"\n\nagents: {', '.join(AGENTS)}"
         text += "\n--trust runs code that a settings file names (a reward or agent of your own)."
+        text += (
+            "\n--overwrite makes finished runs anew; else they are kept, or the command refused."
+        )
     usage = {"evaluate": "RUN ... [--key value ...]", "report": "RUN ... [--output FILE]"}
     arguments = usage.get(name, "[FILE.yaml] [--key value ...]")
     show_help(f"allocgym {name}", arguments, text, options, EXAMPLES[name])
     return 0
+
+
+def _need_run(name: str, words: Sequence[str]) -> None:
+    if not words:
+        raise SettingError(
+            f"{name} needs a RUN: a run folder, or any folder with runs in it, such as "
+            f"results/compare; see allocgym {name} --help"
+        )
 
 
 def _run_config(folder: Path, trusted: bool) -> ExperimentConfig:

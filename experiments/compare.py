@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,15 @@ from experiments.agent_choice import agent_class
 from experiments.config import CompareConfig, ExperimentConfig
 from experiments.pace import RULE
 from experiments.parallel import Outcome, run_trials
-from experiments.plan import prepare, read_market
-from experiments.progress import display
+from experiments.plan import Plan, prepare, read_market
+from experiments.progress import Display, display
+from experiments.reuse import foreign_code, is_done, other_software
 from experiments.run_dir import ensure_writable, run_path
 from experiments.runs import Run
 from experiments.trial import Trial
+from experiments.walk_config import WalkForwardConfig, WindowedConfig
+from experiments.walk_forward import WalkPlan, prepare_walk
+from market import Market
 
 
 @dataclass(frozen=True)
@@ -40,58 +44,107 @@ class Comparison:
         return [outcome for outcome in self.outcomes if outcome.error]
 
 
-def compare(config: CompareConfig, command: str = "") -> Comparison:
+def compare(
+    config: CompareConfig | WalkForwardConfig, command: str = "", *, overwrite: bool = False
+) -> Comparison:
     """Train and back-test every agent with every seed.
 
     Raises:
-        InputError: If any agent's settings do not fit; before anything is written or trained.
+        InputError: If any agent's settings do not fit, or clash with those of a finished run;
+            before anything is written or trained.
 
     """
-    return run_experiments(config.experiments(), config.n_workers, command)
+    return run_experiments(config.experiments(), config.n_workers, command, overwrite=overwrite)
 
 
 def run_experiments(
-    experiments: Sequence[ExperimentConfig], workers: int, command: str = ""
+    experiments: Sequence[ExperimentConfig | WindowedConfig],
+    workers: int,
+    command: str = "",
+    *,
+    overwrite: bool = False,
 ) -> Comparison:
     """Run all seeds of experiments that share their data and their folder.
 
-    Learners go first, because they take longest; agents that do not learn run with one seed.
+    Learners go first, because they take longest; agents that do not learn run with one seed. Runs
+    that are there already, made from the same settings and data, are kept as they are.
     """
     first = experiments[0]
     market = read_market(first.data)
-    for config in experiments:
-        prepare(config, market)
+    experiments = sorted(experiments, key=lambda config: not _learns(config))
+    trials = [spec for config in experiments for spec in trials_of(config, command)]
+    plans = [_prepared(config, market) for config in experiments]
+    kept = (
+        [] if overwrite else _kept(trials, dict(zip(map(_title, experiments), plans, strict=True)))
+    )
     folder = Path(first.results) / first.experiment
     ensure_writable(folder)
-    learners = [config for config in experiments if _learns(config)]
-    others = [config for config in experiments if not _learns(config)]
-    trials = [spec for config in (*learners, *others) for spec in trials_of(config, command)]
-    slow = {config.agent.title for config in learners}
-    titles = [spec.config.agent.title for spec in trials]
+    waiting = [spec for spec in trials if spec not in kept]
+    slow = {_title(config) for config in experiments if _learns(config)}
+    titles = [_title(spec.config) for spec in waiting]
     groups = [title if title in slow else RULE for title in titles]
-    watched = list(zip(groups, [spec.name for spec in trials], strict=True))
+    watched = list(zip(groups, [spec.name for spec in waiting], strict=True))
     with display(watched, workers) as shown:
-        outcomes = run_trials(trials, workers=workers, display=shown)
+        tell_kept(shown, [(spec.name, _path(spec)) for spec in kept])
+        done = run_trials(waiting, workers=workers, display=shown) if waiting else []
+    ended = {outcome.spec.name: outcome for outcome in done}
+    outcomes = [ended.get(spec.name) or Outcome(spec, _path(spec)) for spec in trials]
     return Comparison([read_run(outcome) for outcome in outcomes], outcomes, folder)
 
 
-def trials_of(config: ExperimentConfig, command: str = "") -> list[Trial]:
+def _prepared(config: ExperimentConfig | WindowedConfig, market: Market) -> Plan | WalkPlan:
+    if isinstance(config, WindowedConfig):
+        return prepare_walk(config, market)
+    return prepare(config, market)
+
+
+def _kept(trials: Sequence[Trial], plans: Mapping[str, Plan | WalkPlan]) -> list[Trial]:
+    """Trials whose runs are finished already."""
+    kept = []
+    for spec in trials:
+        plan = plans[_title(spec.config)]
+        settings = dataclasses.replace(plan.config, seeds=[spec.seed]).plain()
+        data, code = plan.about_data["sha256"], foreign_code(spec.config)
+        if is_done(_path(spec), settings, data, code):
+            kept.append(spec)
+    return kept
+
+
+def tell_kept(shown: Display, kept: Sequence[tuple[str, Path]]) -> None:
+    """One line for all runs that are not computed again, and what else made them."""
+    if not kept:
+        return
+    names = ", ".join(name for name, _ in kept)
+    shown.say(f"Finished before with the same settings and data, kept: {names}")
+    others = dict.fromkeys(text for _, path in kept for text in other_software(Run.read(path)))
+    if others:
+        shown.say(f"They were made with {'; '.join(others)}; --overwrite makes them anew")
+
+
+def trials_of(config: ExperimentConfig | WindowedConfig, command: str = "") -> list[Trial]:
     """One trial a seed; one in all for an agent that does not learn."""
     seeds = config.seed_list if _learns(config) else config.seed_list[:1]
     return [Trial(config, seed, command) for seed in seeds]
 
 
+def _path(spec: Trial) -> Path:
+    config = spec.config
+    return run_path(config.results, config.experiment, config.agent.title, spec.seed)
+
+
+def _title(config: ExperimentConfig | WindowedConfig) -> str:
+    return config.agent.title
+
+
 def read_run(outcome: Outcome) -> Run:
     """The run as it stands on disk; failed if its trial failed, whatever lies there from before."""
-    config = outcome.spec.config
-    path = run_path(config.results, config.experiment, config.agent.title, outcome.spec.seed)
-    run = Run.read(path)
+    run = Run.read(_path(outcome.spec))
     if outcome.error is None:
         return run
     return dataclasses.replace(run, status="failed", error=outcome.error)
 
 
-def _learns(config: ExperimentConfig) -> bool:
+def _learns(config: ExperimentConfig | WindowedConfig) -> bool:
     """Whether seeds matter: as the agent says, else if it has a `fit` of its own."""
     kind = agent_class(config.agent.name)
     return bool(getattr(kind, "learns", kind.fit is not Agent.fit))

@@ -99,7 +99,7 @@ class CostConfig:
             for key, rate in (("buy", self.buy), ("sell", self.sell))
             if rate is not None and not 0.0 <= rate < 1.0
         ]
-        _refuse(problems)
+        refuse(problems)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +163,8 @@ class AgentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Common:
-    """What `train` and `compare` share.
+class Common:
+    """What `train`, `compare` and `walk-forward` share.
 
     Attributes:
         experiment: Name of the folder all runs go into, beneath `results`.
@@ -179,7 +179,6 @@ class _Common:
     experiment: str = "train"
     seeds: int | list[int] = 1
     data: DataConfig = field(default_factory=DataConfig)
-    split: SplitConfig = field(default_factory=SplitConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     results: str = "results"
     workers: int | None = None
@@ -192,7 +191,7 @@ class _Common:
             problems += _seed_problems(self.seeds)
         if self.workers is not None and self.workers < 1:
             problems.append(f"workers must be at least 1, got {self.workers}")
-        _refuse(problems)
+        refuse(problems)
 
     @property
     def seed_list(self) -> list[int]:
@@ -209,7 +208,7 @@ class _Common:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExperimentConfig(_Common):
+class ExperimentConfig(Common):
     """One agent on one split, with one or more seeds.
 
     Attributes:
@@ -217,6 +216,7 @@ class ExperimentConfig(_Common):
 
     """
 
+    split: SplitConfig = field(default_factory=SplitConfig)
     agent: AgentConfig = field(default_factory=AgentConfig)
 
     def plain(self) -> dict[str, Any]:
@@ -227,17 +227,18 @@ class ExperimentConfig(_Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig(_Common):
-    """Several agents on one split, each with one or more seeds.
+class Several(Common):
+    """Several agents, each with one or more seeds.
 
     Attributes:
         agents: Names, or mappings such as {name: ppo, label: ppo_slow, learning_rate: 1e-4}.
+        reference: Name or label of the agent that all others are measured against.
 
     """
 
-    experiment: str = "compare"
     agents: list[Any] = field(default_factory=lambda: list(DEMO_AGENTS))
-    seeds: int | list[int] = 2
+    reference: str = "equal_weight"
+    seeds: int | list[int] = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -247,15 +248,31 @@ class CompareConfig(_Common):
         twice = [title for title in titles if titles.count(title) > 1]
         if twice:
             raise SettingError(f"agents: {twice[0]!r} appears twice; give one of them a label")
+        if self.reference not in titles and self.reference != Several.reference:
+            raise SettingError(
+                f"reference: must be one of the agents, {', '.join(titles)}; got {self.reference!r}"
+            )
 
     @property
     def agent_list(self) -> list[AgentConfig]:
         """The agents, each as a description."""
         return [AgentConfig.of(given) for given in self.agents]
 
+    def shared(self) -> dict[str, Any]:
+        """What all of its experiments have in common."""
+        return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(Common)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(Several):
+    """Several agents on one split."""
+
+    experiment: str = "compare"
+    split: SplitConfig = field(default_factory=SplitConfig)
+
     def experiments(self) -> list[ExperimentConfig]:
         """One experiment an agent."""
-        shared = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(_Common)}
+        shared = self.shared() | {"split": self.split}
         return [ExperimentConfig(**shared, agent=agent) for agent in self.agent_list]
 
 
@@ -269,7 +286,7 @@ def _seed_problems(seeds: Sequence[int]) -> Iterable[str]:
             yield f"seeds must be in [0, 2**32), got {seed}"
 
 
-def _refuse(problems: Sequence[str]) -> None:
+def refuse(problems: Sequence[str]) -> None:
     """Raise all of a block's problems at once."""
     if problems:
         raise SettingError("; ".join(problems))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from agents.base import Agent
 from agents.rollout import roll
 from experiments.agent_choice import agent_class
 from experiments.backtest import Backtest
-from experiments.config import ExperimentConfig
+from experiments.config import ExperimentConfig, TaskConfig
 from experiments.plan import make_task, read_market
 from experiments.run_dir import Run, write_atomic
 from market import DataError, Market, SettingError
@@ -109,6 +109,25 @@ def notes(run: Run, market: Market, config: ExperimentConfig, begin: pd.Timestam
     if begin >= end:
         return fresh
     return [f"days up to {end:%Y-%m-%d} were used to train or to choose the agent", *fresh]
+
+
+def other_rules(own: TaskConfig, used: TaskConfig) -> list[str]:
+    """Says so where the rules are not those the agent was made for; its reward plays no part."""
+    before, after = (dict(_leaves(dataclasses.asdict(task))) for task in (own, used))
+    found = [
+        f"task.{key} {after[key]}, was {before[key]}"
+        for key in after
+        if key != "reward" and after[key] != before[key]
+    ]
+    return [f"the rules differ from the run's own: {'; '.join(found)}"] if found else []
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:

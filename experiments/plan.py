@@ -11,7 +11,15 @@ from agents.base import Agent, Task
 from envs.constraints import CONSTRAINTS
 from envs.costs import ProportionalCost
 from experiments.agent_choice import make_agent
-from experiments.config import AgentConfig, DataConfig, ExperimentConfig, SplitConfig, TaskConfig
+from experiments.config import (
+    AgentConfig,
+    Common,
+    DataConfig,
+    ExperimentConfig,
+    SplitConfig,
+    TaskConfig,
+)
+from experiments.guard import Guard
 from experiments.run_dir import check_name, run_path
 from market import DataError, Market, SettingError, load_market
 from market.features import DEFAULT_FEATURES
@@ -28,26 +36,28 @@ class Plan:
 
     Attributes:
         config: Resolved: dates, assets, features and the agent's settings are all spelt out.
-        market: All the data.
+        guard: All the data, shut after the last day of validation.
         train: Rows up to the end of training.
         valid: Rows of validation, with the history before them that a first decision needs.
         agent: Not fitted.
         task: Rules for fitting and for judging.
+        about_data: What the manifest says of the data.
 
     """
 
     config: ExperimentConfig
-    market: Market
+    guard: Guard
     train: Market
     valid: Market
     agent: Agent
     task: Task
+    about_data: dict[str, Any]
 
     @property
     def splits(self) -> dict[str, list[str]]:
         """First and last day of each part."""
-        dates, cuts = self.market.dates, [0]
-        cuts += [self.market.index(end) + 1 for end in self.ends] + [self.market.n_periods]
+        dates, cuts = self.guard.dates, [0]
+        cuts += [self.guard.index(end) + 1 for end in self.ends] + [len(dates)]
         names = ("train", "valid", "test")
         return {
             name: [f"{dates[cuts[i]]:%Y-%m-%d}", f"{dates[cuts[i + 1] - 1]:%Y-%m-%d}"]
@@ -61,11 +71,6 @@ class Plan:
         assert split.train_end is not None and split.valid_end is not None
         return split.train_end, split.valid_end
 
-    @property
-    def about_data(self) -> dict[str, Any]:
-        """What the manifest says of the data."""
-        return about_data(self.market)
-
 
 def prepare(config: ExperimentConfig, market: Market | None = None) -> Plan:
     """Load, split and build everything a trial needs; nothing is written.
@@ -78,24 +83,37 @@ def prepare(config: ExperimentConfig, market: Market | None = None) -> Plan:
         InputError: If any setting does not fit the data, the task or the agent.
 
     """
-    for seed in config.seed_list:
-        run_path(config.results, config.experiment, check_name("label", config.agent.title), seed)
+    check_folders(config)
     agent, task = make_agent(config.agent), make_task(config.task)
     market = market if market is not None else read_market(config.data)
     split = resolve_split(config.split, config.data.source, market)
     check_history(agent, task, market, split)
-    history = agent.lookback + task.decision_lag
-    train, valid, _ = market.split(split.train_end, split.valid_end, history=history)
-    trial_run = task.env(train, lookback=agent.lookback)
-    _, info = trial_run.reset(seed=0)
-    trial_run.step(info["weights"])  # a faulty reward shows before anything is written
+    ends = [market.index(str(end)) + 1 for end in (split.train_end, split.valid_end)]
+    guard = Guard(market, ends[1] - 1)
+    train = guard.rows(0, ends[0])
+    valid = guard.rows(max(0, ends[0] - agent.lookback - task.decision_lag), ends[1])
+    try_out(agent, task, train)
     resolved = dataclasses.replace(
         config,
-        data=_resolved_data(config.data, market),
+        data=resolved_data(config.data, market),
         split=split,
-        agent=dataclasses.replace(config.agent, settings=_settings(agent, config.agent)),
+        agent=resolved_agent(agent, config.agent),
     )
-    return Plan(resolved, market, train, valid, agent, task)
+    return Plan(resolved, guard, train, valid, agent, task, about_data(market))
+
+
+def check_folders(config: Common) -> None:
+    """Refuse names that no run folder can have."""
+    title = check_name("label", config.agent.title)  # type: ignore[attr-defined]
+    for seed in config.seed_list:
+        run_path(config.results, config.experiment, title, seed)
+
+
+def try_out(agent: Agent, task: Task, train: Market) -> None:
+    """Play one step of training: a faulty reward shows before anything is written."""
+    env = task.env(train, lookback=agent.lookback)
+    _, info = env.reset(seed=0)
+    env.step(info["weights"])
 
 
 def read_market(data: DataConfig) -> Market:
@@ -180,23 +198,24 @@ def make_constraints(specs: Sequence[str]) -> tuple[Any, ...]:
 
 
 def about_data(market: Market) -> dict[str, Any]:
-    """Name, span, assets, digest and caveats of the data."""
+    """Name, span, calendar, assets, digest and caveats of the data."""
     return {
         "name": market.name,
         "start": f"{market.dates[0]:%Y-%m-%d}",
         "end": f"{market.dates[-1]:%Y-%m-%d}",
         "assets": list(market.assets),
+        "periods_per_year": market.periods_per_year,
         "sha256": market.fingerprint(),
         "notes": list(market.notes),
     }
 
 
-def _settings(agent: Agent, config: AgentConfig) -> dict[str, Any]:
-    """All settings of the agent, defaults included, as plain values."""
+def resolved_agent(agent: Agent, config: AgentConfig) -> AgentConfig:
+    """The description with all settings of the agent, defaults included, as plain values."""
     settings: Any = getattr(agent, "settings", None)
     if not dataclasses.is_dataclass(settings):
-        return dict(config.settings)
-    return _plain(dataclasses.asdict(settings))  # type: ignore[arg-type]
+        return config
+    return dataclasses.replace(config, settings=_plain(dataclasses.asdict(settings)))  # type: ignore[arg-type]
 
 
 def _plain(value: Any) -> Any:
@@ -206,7 +225,8 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _resolved_data(data: DataConfig, market: Market) -> DataConfig:
+def resolved_data(data: DataConfig, market: Market) -> DataConfig:
+    """Dates, assets and features spelt out."""
     features = data.features
     if features is None and data.source in UNIVERSES:
         features = list(DEFAULT_FEATURES)

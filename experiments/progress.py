@@ -55,6 +55,10 @@ class Display:
         rest = f", about {duration(left)} left" if left else ""
         self._line(f"{self._count()} {name}: {f'FAILED: {error}' if error else took}{rest}")
 
+    def say(self, text: str) -> None:
+        """A line among the others."""
+        self._line(text)
+
     def tick(self) -> None:
         """Time passes; a live display draws itself anew."""
 

@@ -4,6 +4,8 @@
         config.yaml     resolved settings         manifest.json     what ran, on what, how it ended
         metrics.jsonl   one JSON object a line    backtest.parquet  one row a test period
         model/          the agent's own files     events.out.*      TensorBoard's curves
+        robustness.parquet  returns of the same agent under harder rules
+        windows/        of a walk-forward: one folder a refit, there only when it is complete
 
 Whole files appear by rename, so a reader sees the old one or the new one and nothing between.
 Metrics are appended line by line; a line torn by a crash is left out when read, and said so.
@@ -33,7 +35,13 @@ __all__ = ["Run", "RunFolder", "check_name", "find_runs", "run_path", "write_ato
 
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_OURS = ("manifest.json", "config.yaml", "metrics.jsonl", "backtest.parquet")
+_OURS = (
+    "manifest.json",
+    "config.yaml",
+    "metrics.jsonl",
+    "backtest.parquet",
+    "robustness.parquet",
+)
 
 
 def check_name(key: str, name: str) -> str:
@@ -127,6 +135,7 @@ class RunFolder:
         *,
         config: Mapping[str, Any],
         command: str = "",
+        keep_windows: bool = False,
         **about: Any,
     ) -> Self:
         """Make the folder (emptied of an earlier run) and mark it running.
@@ -138,6 +147,7 @@ class RunFolder:
             seed: Of the run, from 0.
             config: Resolved settings, plain YAML values.
             command: The command line that reproduces the run.
+            keep_windows: Whether finished windows of a walk-forward stay.
             about: Further manifest entries: data, splits, cost, reward, notes.
 
         Raises:
@@ -146,7 +156,7 @@ class RunFolder:
         run = cls(run_path(root, experiment, agent, seed))
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            run._clear()
+            run._clear(keep_windows)
         except OSError as error:
             raise SettingError(f"cannot write the run folder {run.path}: {error}") from error
         write_atomic(run.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
@@ -168,19 +178,25 @@ class RunFolder:
         run._write_manifest(manifest | about)
         return run
 
-    def _clear(self) -> None:
+    def _clear(self, keep_windows: bool) -> None:
         """Remove what an earlier run left, the manifest first: without it no numbers are used."""
         for name in _OURS:
             (self.path / name).unlink(missing_ok=True)
-        for events in self.path.glob("**/events.out.tfevents.*"):
+        for events in self.path.glob("events.out.tfevents.*"):
             events.unlink()
-        if self.model.exists():
-            shutil.rmtree(self.model)
+        for folder in [self.model] if keep_windows else [self.model, self.windows]:
+            if folder.exists():
+                shutil.rmtree(folder)
 
     @property
     def model(self) -> Path:
         """Where the agent saves itself."""
         return self.path / "model"
+
+    @property
+    def windows(self) -> Path:
+        """Where a walk-forward keeps its refits."""
+        return self.path / "windows"
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -212,10 +228,16 @@ class RunFolder:
         Raises:
             DataError: If a column of the contract is missing or holds NaN.
         """
-        check_backtest(frame, "backtest")
+        self._write_frame(check_backtest(frame, "backtest"), "backtest.parquet")
+
+    def write_robustness(self, frame: pd.DataFrame) -> None:
+        """Store returns of the test periods under harder rules, a column each, index `date`."""
+        self._write_frame(frame, "robustness.parquet")
+
+    def _write_frame(self, frame: pd.DataFrame, name: str) -> None:
         buffer = io.BytesIO()
         frame.rename_axis("date").to_parquet(buffer)
-        write_atomic(self.path / "backtest.parquet", buffer.getvalue())
+        write_atomic(self.path / name, buffer.getvalue())
 
     def finish(self) -> None:
         """Mark the run finished."""
@@ -237,8 +259,15 @@ class RunFolder:
         if error is None:
             self.finish()
         else:
-            plain = isinstance(error, InputError)
-            self.fail(str(error) if plain else f"{type(error).__name__}: {error}".rstrip(": "))
+            self.fail(_reason(error))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by the user"
+    if isinstance(error, InputError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def _finite(number: float) -> float | None:

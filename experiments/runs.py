@@ -58,6 +58,7 @@ class Run:
         manifest: As written; may be empty.
         metrics: One row a logged step, column `step` and the metrics' names; may be empty.
         backtest: One row a test period, index `date`; empty unless finished.
+        robustness: Returns of the same periods under harder rules, a column each; may be empty.
     """
 
     path: Path
@@ -71,6 +72,7 @@ class Run:
     manifest: dict[str, Any] = field(default_factory=dict)
     metrics: pd.DataFrame = field(default_factory=pd.DataFrame)
     backtest: pd.DataFrame = field(default_factory=pd.DataFrame)
+    robustness: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def finished(self) -> bool:
@@ -93,7 +95,7 @@ class Run:
         problems = [problem, str(manifest.get("error") or "")]
         if status == "running":
             problems.append("did not finish: still running, or cut off")
-        config, metrics, backtest = None, None, None
+        config, metrics, backtest, harder = None, None, None, None
         if manifest:
             config, problem = _attempt(_read_config, path / "config.yaml")
             problems.append(problem)
@@ -101,6 +103,8 @@ class Run:
             problems.append(problem)
         if status == "finished":
             backtest, problem = _attempt(_read_backtest, path / "backtest.parquet")
+            problems.append(problem)
+            harder, problem = _attempt(_read_robustness, path / "robustness.parquet")
             problems.append(problem)
         error = "; ".join(filter(None, problems))
         if status not in ("running", "missing"):
@@ -117,6 +121,7 @@ class Run:
             manifest=manifest,
             metrics=metrics[0] if metrics else pd.DataFrame(),
             backtest=backtest if backtest is not None and not error else pd.DataFrame(),
+            robustness=harder if harder is not None and not error else pd.DataFrame(),
         )
 
 
@@ -162,6 +167,11 @@ def _read_metrics(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
 
 def _read_backtest(path: Path) -> pd.DataFrame:
     return check_backtest(pd.read_parquet(path), path.name)
+
+
+def _read_robustness(path: Path) -> pd.DataFrame:
+    """Empty where there is none, as in runs of an older version."""
+    return pd.read_parquet(path) if path.exists() else pd.DataFrame()
 
 
 def _seed_of(path: Path, manifest: dict[str, Any]) -> int:

@@ -5,25 +5,25 @@ Intervals resample blocks of days and the seeds: they tell how much luck of the 
 seed is in a number. The difference to the reference is resampled on the same days as both.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from experiments import history
+from experiments.evidence import HARDER, against, alone, excess_returns, over_all, paths, verdict
 from experiments.runs import Run
 from experiments.statistics import (
     adjust_p_values,
     interquartile_mean,
-    sharpe_difference,
     stationary_bootstrap_interval,
 )
-from experiments.verdict import plain, print_table
+from experiments.verdict import LEVEL, plain, print_table
 from market import measures
 from market.errors import DataError, SettingError
 
-__all__ = ["agent_labels", "print_table", "summarise"]
+__all__ = ["agent_labels", "excess_returns", "paths", "print_table", "summarise"]
 
 REFERENCE = "equal_weight"
 PERIODS_PER_YEAR = 252.0
@@ -44,8 +44,22 @@ COLUMNS = (
     "difference_high",
     "p_value",
     "p_adjusted",
+    "gross",
+    "gross_low",
+    "gross_high",
+    "gross_p",
+    "gross_p_adjusted",
+    *(f"{name}{part}" for name in HARDER for part in ("", "_low", "_high")),
+    "probabilistic",
+    "deflated",
+    "years_needed",
+    "improvement",
+    "improvement_low",
+    "improvement_high",
+    "best_set_p",
     "verdict",
 )
+TOGETHER = ("overfitting", "superior", "stepwise", "best_set")
 
 
 def agent_labels(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -79,9 +93,14 @@ def summarise(
     Returns:
         Index `agent`; columns `COLUMNS`: `seeds` (finished) and `failed` (all others); measures,
         drawdown positive, turnover and cost per year; `difference`, the Sharpe ratio minus the
-        reference's; `_low` and `_high`, 95 % intervals; `p_value` of no difference, and
-        `p_adjusted` for the number of agents compared (Holm); `verdict` of the interval, in words.
-        `frame.attrs` has `reference` and `periods_per_year`.
+        reference's; `gross`, the same before costs; `_low` and `_high`, 95 % intervals; `p_value`
+        of no difference, and `p_adjusted` for the number of agents compared (Holm), on which the
+        `verdict` in words stands; the difference under harder rules and in each half of the days;
+        `probabilistic` and `deflated`, probabilities that the Sharpe ratio is above 0, and above
+        what luck gives the best of all configurations tried; `years_needed` to show the first;
+        `improvement`, the chance that a run beats one of the reference's; `best_set_p`.
+        `frame.attrs` has `reference`, `periods_per_year`, `trials`, and of `TOGETHER` what could be
+        computed.
 
     Raises:
         SettingError: If there are no runs.
@@ -93,22 +112,52 @@ def summarise(
     _check_same_days([run for run in runs if run.finished])
     per_year = periods_per_year or _periods_per_year(runs)
     draw: dict[str, Any] = {"n_resamples": n_resamples, "rng": rng}
-    rows: dict[str, dict[str, float | str]] = {}
-    for label, group in agent_labels(runs).items():
+    tried = history.trials(runs)
+    groups = agent_labels(runs)
+    rows: dict[str, dict[str, Any]] = {}
+    for label, group in groups.items():
         finished = [run for run in group if run.finished]
-        row: dict[str, float | str] = {"seeds": len(finished), "failed": len(group) - len(finished)}
+        row: dict[str, Any] = {"seeds": len(finished), "failed": len(group) - len(finished)}
         if finished:
-            row |= _measure(finished, per_year, draw)
+            row |= _measure(finished, per_year, draw) | alone(finished, per_year, tried)
             base = _reference(runs, finished[0], reference)
             row |= _compare(finished, base, per_year, draw)
         else:
             row["verdict"] = "no finished run"
         rows[label] = row
+    together = over_all(_finished(groups), _label_of(groups, reference), draw)
+    for label, p_value in together.pop("best_set_p", {}).items():
+        rows[label]["best_set_p"] = p_value
     frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(COLUMNS))
-    frame["p_adjusted"] = adjust_p_values(frame["p_value"])
+    for name in ("p", "gross_p"):
+        given = frame["p_value" if name == "p" else name].astype(float)
+        frame[f"{name}_adjusted"] = adjust_p_values(given)
+    frame["verdict"] = [_verdict(row) for _, row in frame.iterrows()]
     frame = frame.rename_axis("agent").sort_values("sharpe", ascending=False, kind="stable")
-    frame.attrs = {"reference": reference, "periods_per_year": per_year}
+    frame.attrs = {"reference": reference, "periods_per_year": per_year, "trials": tried.number}
+    frame.attrs |= {name: together[name] for name in TOGETHER if name in together}
     return frame
+
+
+def _finished(groups: dict[str, list[Run]]) -> dict[str, list[Run]]:
+    done = {label: [run for run in group if run.finished] for label, group in groups.items()}
+    return {label: group for label, group in done.items() if group}
+
+
+def _label_of(groups: dict[str, list[Run]], reference: str) -> str | None:
+    """The one row that is the reference; None where experiments have one each."""
+    found = [label for label, group in groups.items() if group[0].agent == reference]
+    return found[0] if len(found) == 1 else None
+
+
+def _verdict(row: pd.Series) -> str:
+    """Words already there, or those that fit the corrected p-values."""
+    words = str(row["verdict"])
+    return verdict(row, words.removeprefix("against "), LEVEL) if _is_open(words) else words
+
+
+def _is_open(words: str) -> bool:
+    return words.startswith("against ")
 
 
 def _periods_per_year(runs: Sequence[Run]) -> float:
@@ -153,16 +202,6 @@ def _reference(runs: Sequence[Run], run: Run, reference: str) -> list[Run]:
     return [other for other in found if other.experiment == run.experiment] or found
 
 
-def paths(runs: Sequence[Run], column: str) -> np.ndarray:
-    """One back-test column of several runs over the same days, shape (T, seeds)."""
-    return np.stack([run.backtest[column].to_numpy(float) for run in runs], axis=1)
-
-
-def excess_returns(runs: Sequence[Run]) -> np.ndarray:
-    """Returns less the cash rate of the same period, shape (T, seeds)."""
-    return paths(runs, "portfolio_return") - paths(runs, "risk_free")
-
-
 def sharpe_by_seed(runs: Sequence[Run], periods_per_year: float) -> np.ndarray:
     """Annualised Sharpe ratio of each run's excess returns, shape (seeds,); NaN if undefined."""
     ratios = measures.sharpe_ratio(excess_returns(runs), periods_per_year=periods_per_year)
@@ -194,23 +233,14 @@ def _measure(
 
 def _compare(
     runs: Sequence[Run], base: Sequence[Run], periods_per_year: float, draw: dict[str, Any]
-) -> dict[str, float | str]:
-    """Difference in Sharpe ratio to the reference's runs `base`, and what it says."""
+) -> dict[str, Any]:
+    """Differences to the reference's runs `base`; the verdict waits for all agents' p-values."""
     if base and base[0].agent == runs[0].agent:
         return {"verdict": "reference"}
     if not base:
         return {"verdict": "no reference to compare with"}
-    words = plain(base[0].agent)
-    difference, low, high, p_value = sharpe_difference(
-        excess_returns(runs), excess_returns(base), periods_per_year=periods_per_year, **draw
-    )
-    if math.isnan(difference):
+    row = against(runs, base, periods_per_year, draw)
+    if np.isnan(row["difference"]):
         return {"verdict": "no Sharpe ratio: returns over cash do not vary"}
-    edge = "better than" if low > 0 else "worse than" if high < 0 else "not distinguishable from"
-    return {
-        "difference": difference,
-        "difference_low": low,
-        "difference_high": high,
-        "p_value": p_value,
-        "verdict": f"{edge} {words}",
-    }
+    row["p_value"] = row.pop("difference_p")
+    return row | {"verdict": f"against {plain(base[0].agent)}"}

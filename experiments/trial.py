@@ -12,19 +12,25 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
 
 from agents.rollout import roll
+from experiments import history
 from experiments.backtest import Backtest
 from experiments.config import ExperimentConfig
-from experiments.plan import Plan, prepare
+from experiments.plan import Plan, make_task, prepare
+from experiments.reuse import foreign_code
+from experiments.robustness import Player, harder
 from experiments.run_dir import RunFolder
 from experiments.tracking import RunMonitor, Watcher
+from experiments.walk_config import WindowedConfig
 
 if TYPE_CHECKING:
-    from agents.base import Agent
+    from agents.base import Agent, Task
+    from market import Market
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Trial:
 
     """
 
-    config: ExperimentConfig
+    config: ExperimentConfig | WindowedConfig
     seed: int
     command: str = ""
 
@@ -65,24 +71,38 @@ def trial(spec: Trial, watch: Watcher | None = None) -> Path:
     """
     one_thread()
     with threadpool_limits(1):
+        if isinstance(spec.config, WindowedConfig):
+            from experiments.walk_forward import walk
+
+            return walk(spec.config, spec.seed, spec.command, watch)
         config = dataclasses.replace(spec.config, seeds=[spec.seed])
         plan = prepare(config)
-        run = RunFolder.create(
-            config.results,
-            config.experiment,
-            config.agent.title,
-            spec.seed,
-            config=plan.config.plain(),
-            command=spec.command,
-            data=plan.about_data,
-            splits=plan.splits,
-            cost=str(plan.task.cost),
-            reward=str(plan.task.reward),
-            constraints=list(config.task.constraints),
-        )
+        run = new_run(plan.config, spec, plan.about_data, splits=plan.splits)
         with run, RunMonitor(run, watch) as monitor:
             _run(plan, spec.seed, run, monitor)
     return run.path
+
+
+def new_run(
+    config: ExperimentConfig | WindowedConfig, spec: Trial, data: dict[str, Any], **about: Any
+) -> RunFolder:
+    """The run's folder, marked as running; `config` is resolved."""
+    code = foreign_code(config)
+    return RunFolder.create(
+        config.results,
+        config.experiment,
+        config.agent.title,
+        spec.seed,
+        config=config.plain(),
+        command=spec.command,
+        data=data,
+        cost=str(make_task(config.task).cost),
+        reward=config.task.reward,
+        constraints=list(config.task.constraints),
+        code=code,
+        digest=history.digest(config.plain(), data["sha256"], code),
+        **about,
+    )
 
 
 def one_thread() -> None:
@@ -97,22 +117,41 @@ def _run(plan: Plan, seed: int, run: RunFolder, monitor: RunMonitor) -> None:
     started = time.perf_counter()
     plan.agent.fit(plan.train, plan.valid, task=plan.task, seed=seed, monitor=monitor)
     fitted = time.perf_counter()
-    _save(plan.agent, run)
-    result = judge(plan)
-    run.write_backtest(result.frame())
-    monitor.result(result.metrics())
+    save(plan.agent, run)
+    market, start = final_evaluation(plan)
+    conclude(
+        run, monitor, market, plan.task, lambda task: roll(plan.agent, market, task, start=start)
+    )
     seconds = {"fit": fitted - started, "test": time.perf_counter() - fitted}
     run.update(seconds={key: round(value, 3) for key, value in seconds.items()})
 
 
-def judge(plan: Plan) -> Backtest:
-    """The fitted agent over the test span."""
-    start = plan.market.dates[plan.market.index(plan.ends[1])]
-    path = roll(plan.agent, plan.market, plan.task, start=start)
-    return Backtest.of(path, plan.market)
+def final_evaluation(plan: Plan) -> tuple[Market, pd.Timestamp]:
+    """Open the test span: all data, and the day of the first decision."""
+    plan.guard.release()
+    return plan.guard.rows(0, len(plan.guard.dates)), plan.guard.dates[
+        plan.guard.index(plan.ends[1])
+    ]
 
 
-def _save(agent: Agent, run: RunFolder) -> None:
+def conclude(run: RunFolder, monitor: RunMonitor, market: Market, task: Task, play: Player) -> None:
+    """Judge: play the test span under the rules and under harder ones, and write it all down."""
+    result = Backtest.of(play(task), market)
+    run.write_robustness(harder(play, task))
+    run.write_backtest(result.frame())
+    monitor.result(result.metrics())
+    manifest = run.manifest
+    history.note(
+        run.path.parents[1],
+        manifest["agent"],
+        seed=manifest["seed"],
+        digest=manifest["digest"],
+        returns=result.returns,
+        free=result.risk_free,
+    )
+
+
+def save(agent: Agent, run: RunFolder) -> None:
     """Store the agent; one that cannot be stored is still judged, and the manifest says so."""
     run.model.mkdir()
     try:

@@ -1,7 +1,9 @@
 """The comparison in words and as text: what a summary says, for a terminal or a page."""
 
 import math
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -20,13 +22,31 @@ HEADINGS = (
     "seeds",
 )
 LEVEL = 0.05
+WIDTH, VERDICT_WIDTH = 120, 19
+VERSUS = (
+    "difference (95 %)",
+    "p",
+    "no cost",
+    "2x cost",
+    "day late",
+    "1st half",
+    "2nd half",
+    "verdict",
+)
+COLUMNS = ("gross", "doubled costs", "a day late", "first half", "second half")
 CONVENTIONS = (
     "Out of sample, after costs; interquartile mean over seeds. Sharpe ratio: returns in excess of "
     "the cash rate, annualised with {periods:g} periods a year; 95 % intervals by stationary block "
-    "bootstrap over days and seeds, each agent on its own: of 20 agents without any edge, one is "
-    "expected to look better or worse. Return: compound growth a year. Turnover: half the traded "
-    "weight of the risky assets, in portfolios a year. Cost: fraction of value paid a year. The "
-    "final value starts from 1."
+    "bootstrap over days and seeds, each agent on its own. Return: compound growth a year. "
+    "Turnover: half the traded weight of the risky assets, in portfolios a year. Cost: fraction of "
+    "value paid a year. The final value starts from 1."
+)
+VERSUS_CONVENTIONS = (
+    "p: how often luck alone gives a difference this large to any of the agents compared (Holm's "
+    "correction); the verdict asks for less than 0.05, after costs and before. The other columns "
+    "are the same difference had trading been free, and for the same trained agents with doubled "
+    "costs, with decisions a day late, and in each half of the days; + and - mark those whose own "
+    "95 % interval leaves out 0."
 )
 
 
@@ -40,19 +60,24 @@ def headline(frame: pd.DataFrame) -> str:
     words = plain(frame.attrs["reference"])
     compared = frame[frame["difference"].notna()]
     looks = list(compared.index[compared["difference_low"] > 0])
-    better = [name for name in looks if compared["p_adjusted"][name] < LEVEL]
+    better = [name for name in compared.index if _holds(compared.loc[name], 1)]
     if compared.empty:
         return f"Nothing to compare: {words} and at least one other agent must have finished."
     if better:
         who = _listed(better) if len(better) <= 3 else f"{len(better)} of {len(compared)} agents"
         return f"{who} beat {words}: the Sharpe ratio is higher by more than luck explains."
-    if (compared["difference_high"] < 0).all():
+    if all(_holds(row, -1) for _, row in compared.iterrows()):
         return f"Every agent did worse than {words}, by more than luck explains."
     answer = f"No agent is better than {words} by more than luck explains"
     if not looks:
         return f"{answer}."
     who = "one looks" if len(looks) == 1 else f"{len(looks)} look"
     return f"{answer}: {who} so alone, but not as the best of {len(compared)}."
+
+
+def _holds(row: pd.Series, sign: int) -> bool:
+    """Whether the difference has this sign once all agents compared are counted."""
+    return bool(sign * row["difference"] > 0 and row["p_adjusted"] < LEVEL)
 
 
 def verdict_lines(frame: pd.DataFrame) -> list[str]:
@@ -76,7 +101,7 @@ def _difference(row: pd.Series) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def cells(row: pd.Series) -> list[str]:
@@ -100,9 +125,114 @@ def cells(row: pd.Series) -> list[str]:
     ]
 
 
+def versus_cells(row: pd.Series) -> list[str]:
+    """One agent against the reference as text, in the order of `VERSUS`; empty for itself."""
+    if not math.isfinite(row["difference"]):
+        return [""] * (len(VERSUS) - 1) + [str(row["verdict"])]
+    interval = f"({row['difference_low']:+.2f} to {row['difference_high']:+.2f})"
+    shown = [f"{row['difference']:+.2f} {interval}", f"{row['p_adjusted']:.2f}"]
+    shown += [marked(row, name) for name in COLUMNS]
+    return [*shown, short(row["verdict"])]
+
+
+def marked(row: pd.Series, name: str) -> str:
+    """A difference with + or - where its own interval leaves out 0; n/a where there is none."""
+    if not math.isfinite(row[name]):
+        return "n/a"
+    mark = "+" if row[f"{name}_low"] > 0 else "-" if row[f"{name}_high"] < 0 else " "
+    return f"{row[name]:+.2f}{mark}"
+
+
+def short(words: Any) -> str:
+    """A verdict without the reference's name, for a column that is headed by it."""
+    found = re.fullmatch(
+        r"(better|worse|not distinguishable) (?:than|from) .*?((?: before| after).*)?", str(words)
+    )
+    return "".join(filter(None, found.groups())) if found else str(words)
+
+
+def together(frame: pd.DataFrame) -> list[str]:
+    """What all agents at once say, a sentence each; only what could be computed."""
+    found, words = frame.attrs, plain(frame.attrs["reference"])
+    lines = []
+    if "superior" in found:
+        stepwise = _listed(found["stepwise"]) or "none"
+        lines.append(
+            f"Is any agent better than {words}? p = {found['superior']:.2f} for none being so, "
+            f"with all of them looked at (superior predictive ability); found by steps: {stepwise}."
+        )
+    if "best_set" in found:
+        held = found["best_set"]
+        lines.append(
+            f"The best Sharpe ratio is, with 95 % confidence, among {len(held)} of "
+            f"{len(frame)} (model confidence set): {_listed(held)}."
+        )
+    if "overfitting" in found:
+        lines.append(
+            f"Picking the winner of one half of the days would have given a below-median agent in "
+            f"the other half in {found['overfitting']:.0%} of cases (probability of overfitting, "
+            "50 % is a coin)."
+        )
+    known = frame[frame["deflated"].notna()]
+    if len(known):
+        best = known.iloc[0]
+        lines.append(
+            f"Best Sharpe ratio, {known.index[0]}: above 0 with probability "
+            f"{best['probabilistic']:.0%}; above what luck gives the best of "
+            f"{_count(found['trials'], 'configuration')} tried here with {best['deflated']:.0%} "
+            "(deflated)."
+        )
+    return lines
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def print_table(frame: pd.DataFrame, console: Console | None = None) -> None:
-    """The summary on a terminal, within 100 columns, with its conventions and verdicts."""
-    console = console or Console(width=100)
+    """The summary on a terminal, within 120 columns, with its verdicts and conventions."""
+    console = console or Console(width=WIDTH)
+    _print_measures(frame, console)
+    words = plain(frame.attrs["reference"])
+    if frame["difference"].notna().any():
+        console.print(Text(f"\n* {words} is the reference. Sharpe ratio less that of {words}:"))
+        _print_versus(frame, console)
+    else:
+        for line in verdict_lines(frame):
+            console.print(Text(line))
+    console.print()
+    failures = [line for line in verdict_lines(frame) if line.startswith("Failed")]
+    for line in [f"{headline(frame).rstrip('.')}.", *together(frame), *failures]:
+        console.print(Text(line))
+    console.print()
+    console.print(Text(conventions(frame), style="dim"))
+    if frame["difference"].notna().any():
+        console.print(Text(VERSUS_CONVENTIONS, style="dim"))
+
+
+def _print_versus(frame: pd.DataFrame, console: Console) -> None:
+    others = frame[frame["verdict"] != "reference"]
+    names, rows = list(others.index), [versus_cells(row) for _, row in others.iterrows()]
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    widths = [max(map(len, column)) for column in zip(VERSUS, *rows, strict=True)]
+    widths[-1] = min(widths[-1], VERDICT_WIDTH)
+    room = max(8, console.width - sum(widths) - 2 * len(widths))
+    table.add_column("agent", overflow="ellipsis", max_width=room, no_wrap=True)
+    for heading, width in zip(VERSUS, widths, strict=True):
+        words = heading == VERSUS[-1]
+        table.add_column(
+            heading,
+            justify="left" if words else "right",
+            no_wrap=not words,
+            min_width=width,
+            max_width=VERDICT_WIDTH if words else None,
+        )
+    for name, numbers in zip(names, rows, strict=True):
+        table.add_row(Text(str(name)), *map(Text, numbers))
+    console.print(table)
+
+
+def _print_measures(frame: pd.DataFrame, console: Console) -> None:
     headings = [heading.replace("volatility", "vol.") for heading in HEADINGS]
     rows = [headings, *(cells(row) for _, row in frame.iterrows())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -116,11 +246,6 @@ def print_table(frame: pd.DataFrame, console: Console | None = None) -> None:
         name = Text(f"{agent} *" if is_reference else str(agent))
         table.add_row(name, *numbers, style="bold" if is_reference else "")
     console.print(table)
-    words = plain(frame.attrs["reference"])
-    console.print(Text(f"* {words} is the reference. Sharpe differences to it, 95 % intervals:"))
-    for line in verdict_lines(frame):
-        console.print(Text(line))
-    console.print(Text(conventions(frame), style="dim"))
 
 
 def conventions(frame: pd.DataFrame) -> str:
