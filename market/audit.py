@@ -12,14 +12,14 @@ given.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
-from market.features import FEATURES, build_features, parse_feature
+from market.features import FEATURES, build_features, expand_features, parse_feature
 from market.features.scaling import Method, Scaler
 from market.joins import JOINS
 from market.leaks import TESTS, AuditReport, Finding, audit_function
@@ -64,7 +64,7 @@ def audit(
     tables = {**sample_tables(world, seed), **(tables or {})}
     findings: list[Finding] = []
     settings: dict[str, Any] = {"dates": dates, "seed": seed}
-    for feature in _all_features() if features is None else features:
+    for feature in _all_features() if features is None else _listed(features):
         name, function = _feature(feature)
         read = _tables_of(feature, tables)
         findings += audit_function(function, (world, read), name=name, **settings)
@@ -81,6 +81,14 @@ def audit(
 
 def _all_features() -> list[str]:
     return [SPECS.get(name, name) for name in FEATURES]
+
+
+def _listed(
+    features: Iterable[str | Callable[[Market], Any]],
+) -> Iterator[str | Callable[[Market], Any]]:
+    """What was asked for, with what a YAML file lists in the place of its name."""
+    for feature in features:
+        yield from expand_features([feature]) if isinstance(feature, str) else [feature]
 
 
 def _tables_of(feature: str | Callable[[Market], Any], tables: Tables) -> Tables:

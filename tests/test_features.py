@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from market.features import (
     FEATURES,
     LookAheadError,
     build_features,
+    expand_features,
     listing,
     parse_feature,
     read_feature_set,
@@ -614,6 +616,7 @@ def test_a_feature_set_is_a_short_yaml_list(tmp_path: Path) -> None:
         ("- [", "is not YAML"),
         ("- 5", "must hold a list"),
         ("- retrun", "did you mean 'return'"),
+        ("- set.yaml", "unknown feature 'set.yaml'"),
         ("- !!python/object/apply:os.system ['echo']", "is not YAML"),
     ):
         file.write_text(text)
@@ -621,3 +624,52 @@ def test_a_feature_set_is_a_short_yaml_list(tmp_path: Path) -> None:
             read_feature_set(file)
     with pytest.raises(SettingError, match=r"nothing.yaml cannot be read"):
         read_feature_set(tmp_path / "nothing.yaml")
+
+
+def test_a_feature_set_stands_for_what_it_lists(tmp_path: Path) -> None:
+    file = tmp_path / "set.yaml"
+    file.write_text("- return(5)\n- rsi\n")
+    assert expand_features(["volatility", str(file)]) == ["volatility", "return(5)", "rsi"]
+    market = load_market("factors", features=str(file))
+    assert market.feature_names == ("return(5)", "rsi")
+    with pytest.raises(SettingError, match="must be a list of specifications, got 'rsi'"):
+        expand_features("rsi")
+
+
+# ---- too little history
+
+
+def short_file(tmp_path: Path, rows: int) -> Path:
+    file = tmp_path / "short.csv"
+    prices = 100.0 * np.exp(np.random.default_rng(3).normal(0.0, 0.01, (rows, 2)).cumsum(axis=0))
+    dates = pd.bdate_range("2020-01-01", periods=rows)
+    pd.DataFrame(prices, dates, [*"AB"]).to_csv(file, index_label="date")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("spec", "needed"),
+    [("momentum", 254), ("volatility(70)", 72), ("rsi(10)", 10 + 1 + 88 + 1), ("turbulence", 255)],
+)
+def test_too_little_history_says_how_many_rows_are_needed(
+    tmp_path: Path, spec: str, needed: int
+) -> None:
+    for rows in (60, needed - 1):
+        path = short_file(tmp_path, rows)
+        words = rf"feature '{re.escape(spec)}' needs {needed} rows, {needed - 1} up to its first"
+        words += rf" value and 1 to earn on, got {rows} \(2020-01-01 .. .*; bring {needed - rows} "
+        with pytest.raises(DataError, match=words):
+            load_market("files", path=path, features=["return", spec])
+    enough = load_market("files", path=short_file(tmp_path, needed), features=["return", spec])
+    assert enough.n_periods == 2
+
+
+def test_a_table_that_begins_too_late_is_named(tmp_path: Path) -> None:
+    table = pd.DataFrame({"date": ["2030-01-01"], "published": ["2030-02-01"], "value": [1.0]})
+    with pytest.raises(DataError, match="feature 'macro\\(gdp\\)' has no value on any of the 60 "):
+        load_market(
+            "files",
+            path=short_file(tmp_path, 60),
+            features=["macro('gdp')"],
+            tables={"gdp": table},
+        )

@@ -69,20 +69,6 @@ def build_features(
     return FeatureSet(*stored)
 
 
-def warmup_rows(built: FeatureSet) -> tuple[int, str]:
-    """How many leading rows hold a nan, and the feature that takes longest."""
-    slowest, rows = "", 0
-    for names, panel in (
-        (built.names, built.features.transpose(2, 0, 1)),
-        (built.context_names, built.context.T[:, :, None]),
-    ):
-        for name, values in zip(names, panel, strict=True):
-            missing = np.flatnonzero(np.isnan(values).any(axis=1))
-            if missing.size and missing[-1] + 1 > rows:
-                slowest, rows = name, int(missing[-1]) + 1
-    return rows, slowest
-
-
 def _build(
     market: Market,
     entries: list[Specification],

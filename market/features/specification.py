@@ -62,10 +62,26 @@ def parse_feature(spec: str) -> Specification:
 
 
 def parse_features(specs: Sequence[str]) -> list[Specification]:
-    """Read a list of specifications."""
-    if isinstance(specs, str):
+    """Read a list of specifications and files of them."""
+    return [parse_feature(spec) for spec in expand_features(specs)]
+
+
+def expand_features(specs: str | Sequence[str]) -> list[str]:
+    """The specifications, with what a YAML file lists in the place of its name.
+
+    Args:
+        specs: Such as ["return(5)", "mine.yaml"], or one file.
+
+    Raises:
+        SettingError: If it is neither, or a file is not as it must be.
+
+    """
+    if isinstance(specs, str) and not _is_file(specs):
         raise SettingError(f"features: must be a list of specifications, got {specs!r}")
-    return [parse_feature(spec) for spec in specs]
+    found: list[str] = []
+    for spec in [specs] if isinstance(specs, str) else specs:
+        found += read_feature_set(spec) if _is_file(spec) else [spec]
+    return found
 
 
 def read_feature_set(path: str | Path) -> list[str]:
@@ -86,8 +102,13 @@ def read_feature_set(path: str | Path) -> list[str]:
         raise SettingError(
             f"features: {path} must hold a list of specifications, got {found!r:.80}"
         )
-    parse_features(found)
+    for entry in found:
+        parse_feature(entry)
     return found
+
+
+def _is_file(spec: object) -> bool:
+    return isinstance(spec, str) and spec.strip().lower().endswith((".yaml", ".yml"))
 
 
 def _check_parameter(feature: str, key: str, value: Any, default: Any) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from market.calendar import Frequency, resample
 from market.errors import DataError, SettingError
-from market.features import DEFAULT_FEATURES, build_features, warmup_rows
+from market.features import DEFAULT_FEATURES, build_features, rows_needed, warmup_rows
 from market.market import CASH, Date, Market
 from market.names import unknown_name
 from market.sources.bundled import UNIVERSES, macro_tables
@@ -45,7 +45,7 @@ def load_market(
     end: Date | None = None,
     *,
     assets: Sequence[str] | None = None,
-    features: Sequence[str] | None = None,
+    features: str | Sequence[str] | None = None,
     frequency: Frequency = "daily",
     tables: Mapping[str, SideTable] | None = None,
     feature_cache: str | Path | None = None,
@@ -62,8 +62,9 @@ def load_market(
         start: First date; the earliest there is when not given.
         end: Last date, included.
         assets: Which assets to keep, in this order (cash moves to the end); all when not given.
-        features: Specifications such as ["return(5)", "rsi"]; see `market.features.FEATURES`. When
-            not given: the default set for a bundled universe, the source's own for others.
+        features: Specifications such as ["return(5)", "rsi"], see `market.features.FEATURES`, or a
+            YAML file that lists them. When not given: the default set for a bundled universe, the
+            source's own for others.
         frequency: "daily", "weekly" or "monthly"; features are computed on the longer periods.
         tables: Tables that features may read, frames or files by name, beside the source's own.
         feature_cache: Folder in which features are kept by content; see `build_features`.
@@ -137,7 +138,7 @@ def select_assets(market: Market, assets: Sequence[str]) -> Market:
 
 def with_features(
     market: Market,
-    specs: Sequence[str],
+    specs: str | Sequence[str],
     start: pd.Timestamp | None = None,
     tables: Mapping[str, pd.DataFrame] | None = None,
     **build: Any,
@@ -154,11 +155,8 @@ def with_features(
     """
     built = build_features(market, specs, tables, **build)
     rows, slowest = warmup_rows(built)
-    if rows >= market.n_periods:
-        raise DataError(
-            f"{market.name}: feature '{slowest}' needs more history than the {market.n_periods} "
-            "rows there are; shorten its window or bring more data"
-        )
+    if rows > market.n_periods - 2:
+        raise _too_short(market, specs, slowest, rows)
     if rows and start is not None and market.dates[0] <= start < market.dates[rows - 1]:
         raise DataError(
             f"{market.name}: start {start:%Y-%m-%d} falls in the {rows} rows that "
@@ -170,6 +168,22 @@ def with_features(
         return dataclasses.replace(market[rows:], **changes)
     changes |= {"features": np.nan_to_num(built.features), "context": np.nan_to_num(built.context)}
     return dataclasses.replace(market, **changes)[rows:]
+
+
+def _too_short(market: Market, specs: str | Sequence[str], feature: str, rows: int) -> DataError:
+    """A feature leaves no two rows, one to decide on and one to earn on."""
+    span = f"{market.n_periods} ({market.dates[0]:%Y-%m-%d} .. {market.dates[-1]:%Y-%m-%d})"
+    first = rows + 1 if rows < market.n_periods else rows_needed(market, specs, feature)
+    if first is None:
+        return DataError(
+            f"{market.name}: feature '{feature}' has no value on any of the {span} rows: what it "
+            "reads begins later, or it looks further back"
+        )
+    return DataError(
+        f"{market.name}: feature '{feature}' needs {first + 1} rows, {first} up to its first value "
+        f"and 1 to earn on, got {span}; bring {first + 1 - market.n_periods} rows more of "
+        "history, or shorten its window"
+    )
 
 
 def _stamp(key: str, date: Date | None) -> pd.Timestamp | None:
