@@ -22,7 +22,7 @@ from experiments.config import (
 from experiments.guard import Guard
 from experiments.run_dir import check_name, run_path
 from market import DataError, Market, SettingError, load_market
-from market.features import DEFAULT_FEATURES
+from market.features import DEFAULT_FEATURES, expand_features
 from market.names import parse_call, unknown_name
 from market.sources.bundled import UNIVERSES
 
@@ -159,10 +159,16 @@ def check_history(agent: Agent, task: Task, market: Market, split: SplitConfig) 
     """Refuse an agent that needs more history than training offers before its first decision."""
     rows, needed = market.index(split.train_end) + 1, agent.lookback + task.decision_lag + 1
     if rows < needed:
+        short = needed - market.n_periods
+        advice = (
+            f"bring {short} rows more of history"
+            if short > 0
+            else f"the earliest train_end is {market.dates[needed - 1]:%Y-%m-%d}"
+        )
         raise DataError(
             f"agent {type(agent).__name__}: lookback {agent.lookback} with decision_lag "
             f"{task.decision_lag} needs {needed} days of training, got {rows} "
-            f"({market.dates[0]:%Y-%m-%d} .. {split.train_end})"
+            f"({market.dates[0]:%Y-%m-%d} .. {split.train_end}); {advice}"
         )
 
 
@@ -227,7 +233,7 @@ def _plain(value: Any) -> Any:
 
 def resolved_data(data: DataConfig, market: Market) -> DataConfig:
     """Dates, assets and features spelt out."""
-    features = data.features
+    features = None if data.features is None else expand_features(data.features)
     if features is None and data.source in UNIVERSES:
         features = list(DEFAULT_FEATURES)
     return dataclasses.replace(
