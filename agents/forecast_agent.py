@@ -1,42 +1,62 @@
-"""Agents that predict, then allocate: any forecaster with any rule, under a volatility limit."""
+"""Agents that predict, then allocate: any forecaster with any rule, under a volatility limit.
+
+    forecast(forecaster=gru, target=rank, horizon=5, rule=top_k(k=3))
+
+Rules know what trading costs: the rates of the task the agent was fitted under, stored with it.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 
 from agents.base import Agent, Monitor, Task
+from agents.forecast_data import joined, n_risky
+from agents.forecast_quality import quality
+from agents.forecast_targets import Target, target_of
 from agents.forecasters import FORECASTERS, Forecaster, TextbookLSTM, TextbookLSTMSettings
+from agents.outlook import Rates, trading_rates
 from agents.response import Response
+from agents.rolling import solver_errors
 from agents.rollout import evaluation, roll
 from agents.rules import RULES, Proportional, Rule, build, limit_volatility
 from agents.settings import as_dict, require
 from envs.constraints import VolatilityTarget
-from market import Market
+from market import Market, SettingError
+from market.names import parse_call
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForecastSettings:
     """Settings of `forecast`."""
 
-    forecaster: str = "lstm"  # a name of FORECASTERS, with settings: "lstm(hidden=32)"
-    rule: str = "proportional"  # a name of RULES, with settings
+    forecaster: str = "ridge"  # a name of FORECASTERS, with settings: "lstm(width=16)"
+    target: Target | None = None  # what it foresees; None: returns, or as the forecaster says
+    horizon: int | None = None  # periods ahead; None: 1, or as the forecaster says
+    rule: str = "proportional"  # a name of RULES, with settings: "top_k(k=3)"
     volatility: float | None = None  # limit a year; None: no limit
     volatility_window: int = 60  # returns its covariance is estimated from
 
     def __post_init__(self) -> None:
+        require(self, horizon="[1, inf)")
         require(self, volatility="(0, inf)", volatility_window="[2, inf)")
 
 
 class ForecastAgent(Agent):
-    """Forecast the next period's returns, turn them into weights, limit their volatility.
+    """Forecast what comes, turn it into weights, limit their volatility.
 
-    `forecaster` and `rule` may be given as objects too.
+    `forecaster` and `rule` may be given as objects too, and `model` is another word for
+    `forecaster`. Where a rule's optimum cannot be found, the holdings stay as they are.
+
+    Attributes:
+        failures: Date and reason of each decision whose optimum was not found.
+
     """
 
     Settings: ClassVar[type] = ForecastSettings
@@ -44,6 +64,10 @@ class ForecastAgent(Agent):
     learns: ClassVar[bool] = True
 
     def __init__(self, **settings: Any) -> None:
+        if "model" in settings:
+            if "forecaster" in settings:
+                raise SettingError("forecast: model and forecaster are the same; give one")
+            settings["forecaster"] = settings.pop("model")
         parts: dict[str, Any] = {
             key: part for key, part in settings.items() if isinstance(part, (Forecaster, Rule))
         }
@@ -53,6 +77,8 @@ class ForecastAgent(Agent):
         limited = self.settings.volatility is not None
         window = self.settings.volatility_window + 1 if limited else 0
         self.lookback = max(self.forecaster.lookback, self.rule.lookback, window)
+        self.rates: Rates | None = None
+        self.failures: list[tuple[pd.Timestamp, str]] = []
 
     def fit(
         self,
@@ -63,24 +89,39 @@ class ForecastAgent(Agent):
         seed: int = 0,
         monitor: Monitor | None = None,
     ) -> Self:
-        """Fit the forecaster; rules need no fitting."""
+        """Fit the forecaster; rules need no fitting, but learn what trading costs."""
+        task = task or Task()
         if self.settings.volatility is not None:
             VolatilityTarget(self.settings.volatility).safe_asset(train)
         curves = _LastStep(monitor or Monitor())
+        self.rates = trading_rates(task.cost, train)
         self.forecaster.fit(train, valid, seed=seed, monitor=curves)
-        if valid is not None and valid.n_periods > self.lookback + (task or Task()).decision_lag:
-            path = roll(self, valid, task or Task())
-            values = {f"eval/{key}": value for key, value in evaluation(path, valid).items()}
-            curves.record(curves.last, values)
+        if valid is not None and valid.n_periods > self.lookback + task.decision_lag:
+            path = roll(self, valid, task)
+            values = evaluation(path, valid) | self._validation(train, valid)
+            curves.record(curves.last, {f"eval/{key}": value for key, value in values.items()})
         return self
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
         """Weights of the rule for the forecast, under the limit."""
-        target = self.rule(self.forecaster.predict(history), history, weights)
+        outlook = replace(self.forecaster.outlook(history), rates=self.rates)
+        try:
+            target = self.rule(outlook, history, weights)
+        except solver_errors() as error:
+            self.failures.append((history.dates[-1], f"{type(error).__name__}: {error}"))
+            return weights
         settings = self.settings
         if settings.volatility is None:
             return target
         return limit_volatility(target, history, settings.volatility, settings.volatility_window)
+
+    def forecast_quality(self, market: Market, start: Any = None) -> dict[str, float]:
+        """How good the forecasts are of decisions from `start` to the end of a market.
+
+        The historical mean they are held against is over all earlier rows of the market.
+        """
+        first = 0 if start is None else market.index(start)
+        return self._quality([market], market, 0, first)
 
     def response(self, history: Market, weights: np.ndarray) -> Response:
         """The forecaster's, for explanations."""
@@ -89,17 +130,62 @@ class ForecastAgent(Agent):
     def save(self, folder: Path) -> None:
         """Settings as JSON, and the forecaster's files."""
         super().save(folder)
+        rates = None if self.rates is None else {k: v.tolist() for k, v in self._rates().items()}
+        (folder / "rates.json").write_text(json.dumps(rates) + "\n")
         self.forecaster.save(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """An agent of the stored settings with the stored forecaster."""
         agent = cls(**json.loads((folder / "settings.json").read_text()))
+        rates = json.loads((folder / "rates.json").read_text())
+        if rates is not None:
+            agent.rates = Rates(**{key: np.array(value) for key, value in rates.items()})
         agent.forecaster.load(folder)
         return agent
 
+    def _rates(self) -> dict[str, np.ndarray]:
+        assert self.rates is not None
+        return self.rates._asdict()
+
+    def _validation(self, train: Market, valid: Market) -> dict[str, float]:
+        """Quality on validation, against the mean since the start of training."""
+        parts, n_train = joined(train, valid)
+        offset = n_train - (valid.n_periods - parts[1].n_periods)  # of valid's first row
+        return self._quality(parts, valid, offset, n_train - 1 - offset)
+
+    def _quality(
+        self, parts: list[Market], market: Market, offset: int, first: int
+    ) -> dict[str, float]:
+        """Quality of forecasts on rows of `market` from `first`, whose row 0 is row `offset`."""
+        count, model = n_risky(market), self.forecaster
+        returns = np.concatenate([part.returns for part in parts])[:, :count]
+        tradable = np.concatenate([part.tradable for part in parts])[:, :count]
+        targets = target_of(returns, tradable, model.target, model.horizon)
+        rows = np.arange(max(first, model.lookback - 1), market.n_periods - model.horizon)
+        if not len(rows):
+            return {}
+        return quality(
+            targets,
+            model.estimates(market, rows),
+            rows + offset,
+            kind=model.target,
+            horizon=model.horizon,
+            assets=market.assets[:count],
+        )
+
     def _forecaster(self) -> Forecaster:
-        return build(self.settings.forecaster, FORECASTERS, "forecaster")
+        """The forecaster named, with target and horizon where they are given."""
+        asked = {key: getattr(self.settings, key) for key in ("target", "horizon")}
+        given = {key: value for key, value in asked.items() if value is not None}
+        spec = self.settings.forecaster
+        made: Forecaster
+        if given and parse_call(spec, words=True)[0] == "textbook_lstm":
+            if (given.get("target", "return"), given.get("horizon", 1)) != ("return", 1):
+                raise SettingError("textbook_lstm foresees next-day returns alone; use lstm")
+            given = {}
+        made = build(spec, FORECASTERS, "forecaster", **given)
+        return made
 
     def _rule(self) -> Rule:
         return build(self.settings.rule, RULES, "rule")

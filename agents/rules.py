@@ -1,41 +1,45 @@
 """Allocation rules: forecasts to target weights. Any rule takes any forecaster's numbers.
 
-A rule is a frozen dataclass, called with forecasts of the next period's simple returns (N,), the
-history they were made from, and the weights held. Assets that cannot be held get none.
+A rule is a frozen dataclass, called with what is expected (an `Outlook`, or expected simple returns
+of a period, (N,)), the history it was made from, and the weights held. Assets that cannot be held
+get none. Rules that weigh return against risk are next door; `RULES` has them all.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from agents.optimal_rules import BlackLittermanRule, MeanVarianceRule, TiltedRiskParity
+from agents.outlook import Outlook
+from agents.rule_base import Rule, build
 from agents.schedule import equal, investable, start_weights
-from agents.settings import build_settings, require
+from agents.settings import require
 from envs.constraints import ConstraintSet, VolatilityTarget
-from market import Market, SettingError
-from market.names import parse_call, unknown_name
+from market import Market
 
-
-class Rule(ABC):
-    """Forecasts to weights; `lookback` is the rows of history it reads."""
-
-    lookback: int = 1
-
-    @abstractmethod
-    def __call__(self, forecast: np.ndarray, history: Market, weights: np.ndarray) -> np.ndarray:
-        """Target weights (N,), non-negative, summing to 1."""
+__all__ = [
+    "RULES",
+    "BlackLittermanRule",
+    "MeanVarianceRule",
+    "Proportional",
+    "Rule",
+    "SoftmaxRule",
+    "TiltedRiskParity",
+    "TopK",
+    "build",
+    "limit_volatility",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proportional(Rule):
     """w_i = max(f_i, 0) / sum max(f, 0) over risky assets; all cash when none is positive."""
 
-    def __call__(self, forecast: np.ndarray, history: Market, weights: np.ndarray) -> np.ndarray:
+    def weigh(self, outlook: Outlook, history: Market, weights: np.ndarray) -> np.ndarray:
         """Positive parts, normalised."""
-        positive = np.where(investable(history), np.maximum(forecast, 0.0), 0.0)
+        positive = np.where(investable(history), np.maximum(outlook.score, 0.0), 0.0)
         total = positive.sum()
         return positive / total if total > 0.0 else start_weights(history)
 
@@ -56,8 +60,9 @@ class TopK(Rule):
     def __post_init__(self) -> None:
         require(self, k="[1, inf)")
 
-    def __call__(self, forecast: np.ndarray, history: Market, weights: np.ndarray) -> np.ndarray:
+    def weigh(self, outlook: Outlook, history: Market, weights: np.ndarray) -> np.ndarray:
         """Equal parts of the best."""
+        forecast = outlook.score
         open_ = investable(history)
         if self.positive:
             open_ = open_ & (forecast > 0.0)
@@ -83,32 +88,24 @@ class SoftmaxRule(Rule):
     def __post_init__(self) -> None:
         require(self, temperature="(0, inf)")
 
-    def __call__(self, forecast: np.ndarray, history: Market, weights: np.ndarray) -> np.ndarray:
+    def weigh(self, outlook: Outlook, history: Market, weights: np.ndarray) -> np.ndarray:
         """Softmax of the forecasts."""
         open_ = investable(history, include_cash=self.include_cash)
         if not open_.any():
             return start_weights(history)
-        scores = np.where(open_, forecast / self.temperature, -np.inf)
+        scores = np.where(open_, outlook.score / self.temperature, -np.inf)
         powers = np.exp(scores - scores.max())
         return powers / powers.sum()
 
 
 RULES: dict[str, type[Rule]] = {
+    "black_litterman": BlackLittermanRule,
+    "mean_variance": MeanVarianceRule,
     "proportional": Proportional,
+    "risk_parity": TiltedRiskParity,
     "softmax": SoftmaxRule,
     "top_k": TopK,
 }
-
-
-def build(spec: str, registry: dict[str, Any], kind: str) -> Any:
-    """An object of a registry from "name" or "name(setting=value)"."""
-    name, positional, settings = parse_call(spec)
-    if name not in registry:
-        raise unknown_name(kind, name, registry)
-    if positional:
-        raise SettingError(f"{kind} {spec!r}: write settings by name, as {name}(key=value)")
-    made: Any = registry[name]
-    return build_settings(made, settings, name) if issubclass(made, Rule) else made(**settings)
 
 
 def limit_volatility(

@@ -12,6 +12,9 @@ from agents.forecasters import FORECASTERS, Forecaster, HistoricalMean, Textbook
 from agents.rules import RULES, Proportional
 from market import DataError, Market, SettingError, load_market
 
+SMALL = dict.fromkeys(
+    ("fnn", "cnn", "rnn", "gru", "lstm", "transformer"), "(lookback=5, width=4, depth=1, epochs=1)"
+) | {"textbook_lstm": "(lookback=10, hidden=4, epochs=1)"}
 QUICK = {"lookback": 10, "hidden": 16, "epochs": 3}
 
 
@@ -177,8 +180,17 @@ def test_historical_mean_by_hand():
 @pytest.mark.parametrize("forecaster", sorted(FORECASTERS))
 def test_any_forecaster_with_any_rule(forecaster, rule, tmp_path):
     market = market_of(noise(120))
-    spec = "lstm(lookback=10, hidden=4, epochs=1)" if forecaster == "lstm" else forecaster
-    agent = ForecastAgent(forecaster=spec, rule=rule, volatility=0.05, volatility_window=30)
+    rules = {"top_k": "top_k(k=1)", "softmax": "softmax(temperature=0.01)"}
+    spec = forecaster + SMALL.get(forecaster, "")
+    covariance = (
+        "(window=40)" if rule in ("mean_variance", "black_litterman", "risk_parity") else ""
+    )
+    agent = ForecastAgent(
+        forecaster=spec,
+        rule=rules.get(rule, rule + covariance),
+        volatility=0.05,
+        volatility_window=30,
+    )
     agent.fit(market[:80], market[80:100], seed=3)
     target = agent.act(market, np.eye(4)[-1])
     assert target.min() >= 0.0 and target.sum() == pytest.approx(1.0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -61,6 +61,7 @@ def test_softmax_by_hand(market):
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
+@settings(deadline=None)  # the first one imports a solver
 @given(forecast=arrays(float, 4, elements=st.floats(-0.1, 0.1)))
 def test_every_rule_gives_weights(market, name, forecast):
     target = RULES[name]()(forecast, market, np.array([0.2, 0.3, 0.1, 0.4]))
