@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from experiments.agent_text import read_agent
 from market.calendar import Frequency
 from market.errors import SettingError
 
@@ -147,15 +148,16 @@ class AgentConfig:
 
     @classmethod
     def of(cls, given: Any) -> AgentConfig:
-        """From a name, or from a mapping of name, label and settings."""
+        """From a name, a text such as "forecast(rule=top_k)", or a mapping of name and settings."""
         if isinstance(given, AgentConfig):
             return given
         if isinstance(given, str):
-            return cls(name=given)
+            return cls(**read_agent(given)._asdict())
         if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
             raise SettingError(f"agents: must be names, or mappings with a name, got {given!r}")
         own = {key: value for key, value in given.items() if key not in ("name", "label")}
-        return cls(name=given["name"], label=given.get("label"), settings=own)
+        name, label, settings = read_agent(given["name"])
+        return cls(name=name, label=given.get("label") or label, settings={**settings, **own})
 
     def plain(self) -> dict[str, Any]:
         """As it stands in a settings file."""

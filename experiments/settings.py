@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
+from experiments.agent_text import read_agent
 from experiments.config import AgentConfig
 from experiments.options import Option
 from experiments.values import Given, check_type, takes, written
@@ -135,7 +136,8 @@ def agent_name(document: Document, pairs: Sequence[tuple[str, str]]) -> str:
     named = [value for key, value in pairs if key in ("agent", "agent.name")]
     block = document.values.get("agent")
     given = block.get("name") if isinstance(block, dict) else block
-    return named[-1] if named else given if isinstance(given, str) else AgentConfig().name
+    name = named[-1] if named else given if isinstance(given, str) else AgentConfig().name
+    return read_agent(name).name
 
 
 def agent_config(values: dict[str, Any]) -> AgentConfig:

@@ -44,6 +44,8 @@ def parse_call(text: str, *, words: bool = False) -> tuple[str, list[Any], dict[
             arguments, keywords, node = node.args, node.keywords, node.func
         read = partial(_word_value, source) if words else ast.literal_eval
         name = _plain(_dotted(node)) if words else _dotted(node)[1:]
+        if any(keyword.arg is None for keyword in keywords):
+            raise ValueError("**")
         named = {str(keyword.arg)[words:]: read(keyword.value) for keyword in keywords}
         return name, [read(argument) for argument in arguments], named
     except (SyntaxError, ValueError, TypeError):

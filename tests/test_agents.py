@@ -17,7 +17,7 @@ from market import Market, SettingError
 SMALL: dict[str, dict[str, Any]] = {
     "policy_gradient": {"lookback": 20, "steps": 5},
     "lstm": {"lookback": 20, "hidden": 8, "epochs": 2, "volatility_window": 20},
-    "forecast": {"forecaster": "lstm(lookback=20, hidden=8, epochs=2)", "volatility": 0.08},
+    "forecast": {"forecaster": "gru(lookback=20, width=8, epochs=2)", "volatility": 0.08},
     "sixty_forty": {"stocks": "a", "bonds": "c"},
     "cross_sectional_momentum": {"window": 40, "skip": 5},
     "time_series_momentum": {"window": 40},
