@@ -23,6 +23,7 @@ class OnPolicySettings(LearnerSettings):
     ent_coef: float = 0.0
     max_grad_norm: float = 0.5
     distribution: Literal["gaussian", "dirichlet"] = "gaussian"  # of scores, or of the weights
+    log_std: float = 0.0  # logarithm of the Gaussian's first standard deviation
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,7 +49,9 @@ class OnPolicyAgent(SB3Agent):
 
     def policy_settings(self) -> dict[str, Any]:
         """With the distribution."""
-        return super().policy_settings() | {"distribution": self.settings.distribution}
+        settings = self.settings
+        own = {"distribution": settings.distribution, "log_std": settings.log_std}
+        return super().policy_settings() | own
 
     def model_settings(self) -> dict[str, Any]:
         """The algorithm's own."""

@@ -13,7 +13,8 @@ with its segment.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -103,6 +104,7 @@ class PolicyGradientAgent(Agent):
         self.policy: BandPolicy | None = None
         self._scaler: Scaler | None = None
         self._about: dict[str, Any] = {}
+        self._reader: _Reader | None = None  # of the market `reading` shows
 
     def fit(
         self,
@@ -147,6 +149,8 @@ class PolicyGradientAgent(Agent):
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
         """The policy's target; the same question gets the same answer."""
+        if self._reader is not None:
+            return self._reader.act(history, weights)
         policy, window = self._policy(), self._scaled(history[-self.lookback :])
         if self._about["n_known"] not in (0, window.n_assets):
             raise DataError(
@@ -163,6 +167,17 @@ class PolicyGradientAgent(Agent):
                 cash_flag(window).to(device),
             )
             return self.decide(table, window, weights)
+
+    @contextmanager
+    def reading(self, market: Market) -> Iterator[None]:
+        """Within, `act` is asked about rows of this market alone, which is encoded just once."""
+        world = SimulatedMarket(self._scaled(market), Task(), self.lookback, self.settings.device)
+        self._policy().eval()
+        self._reader = _Reader(self, world)
+        try:
+            yield
+        finally:
+            self._reader = None
 
     def decide(self, table: Tensor, history: Market, weights: np.ndarray) -> np.ndarray:
         """The target from a row of the network's table (1, N, H), the last of `history`."""
