@@ -63,18 +63,19 @@ class Grid:
         value = self._values(targets)
         return float(_LEAK * self.chain.stationary @ value[:, 0])
 
-    def best(self, menu: np.ndarray | None = None) -> np.ndarray:
+    def best(self, menu: np.ndarray | None = None, *, hold: bool = False) -> np.ndarray:
         """The targets (S, M) of the policy that grows fastest, by policy iteration.
 
         Args:
             menu: The only weights that may be traded to, each in [0, 1]; any when None.
+            hold: Whether not trading is a choice beside those of the menu.
 
         """
         start = 0.5 if menu is None else float(menu[0])
         targets = np.full((self.chain.n_states, self.points), start)
         for _ in range(_ROUNDS):
             value = self._values(targets)
-            improved = self._band(value) if menu is None else self._choice(value, menu)
+            improved = self._band(value) if menu is None else self._choice(value, menu, hold)
             if np.array_equal(improved, targets):
                 break
             targets = improved
@@ -134,7 +135,11 @@ class Grid:
         high = self.nodes[(worth - np.log1p(-self.rate * self.nodes)).argmax(axis=1)]
         return np.clip(self.nodes, low[:, None], np.maximum(low, high)[:, None])
 
-    def _choice(self, value: np.ndarray, menu: np.ndarray) -> np.ndarray:
-        """The best entry of a menu from each state and node, (S, M)."""
+    def _choice(self, value: np.ndarray, menu: np.ndarray, hold: bool) -> np.ndarray:
+        """The best entry of a menu, or what is held, from each state and node, (S, M)."""
         paid = np.log(value_left(self.nodes[:, None], menu[None, :], self.rate))  # (M, A)
-        return menu[(paid + self._worth(value, menu)[:, None, :]).argmax(axis=2)]
+        worth = paid + self._worth(value, menu)[:, None, :]  # (S, M, A)
+        chosen: np.ndarray = menu[worth.argmax(axis=2)]
+        if not hold:
+            return chosen
+        return np.where(self._worth(value, self.nodes) > worth.max(axis=2), self.nodes, chosen)

@@ -108,12 +108,20 @@ class Optimum:
         room = self.growth - self.growth_equal
         return (growth - self.growth_equal) / room if room > 1e-12 else float("nan")
 
-    def growth_within(self, menu: np.ndarray) -> float:
-        """The best growth of policies that always trade to one of some weights, (A, N)."""
+    def growth_within(self, menu: np.ndarray, *, hold: bool = False) -> float:
+        """The best growth of policies that always trade to one of some weights, (A, N).
+
+        Args:
+            menu: The weights.
+            hold: Whether they may also leave what they hold as it is. Only with one risky asset
+                and cash is this solved for; with more assets, where nothing is charged, the answer
+                is that without holding, which is no more than the best.
+
+        """
         menu = _checked(np.asarray(menu, float), (len(menu), self.chain.n_assets))
-        if self.cost:
+        if self.cost or (hold and self.chain.n_assets == 2):
             grid = Grid(self.chain, self.cost)
-            return grid.growth(grid.best(menu[:, 0]))
+            return grid.growth(grid.best(menu[:, 0], hold=hold))
         states = np.arange(self.chain.n_states)[:, None]
         choices = np.broadcast_to(menu, (self.chain.n_states, *menu.shape))
         return float(self.chain.stationary @ self.chain.log_growth(states, choices).max(axis=1))
