@@ -200,6 +200,8 @@ class QLearner:
         Where limits move targets, the points within reach tomorrow are taken to be today's.
         """
         price = self.values.price(trials.held.unsqueeze(1), trials.target).squeeze(1)
+        if self.settings.gamma == 0.0:  # nothing later counts, so it need not be valued
+            return trials.reward + price
         rows, n_choices = trials.rows + 1, trials.reward.shape[1]
         points = trials.target[:, :-1]
         ways = torch.cat([points, trials.drifted], 1)
