@@ -63,7 +63,7 @@ def note(folder: Path, name: str, *, seed: int, digest: str, returns: Any, free:
 def trials(runs: Iterable[Run]) -> Trials:
     """All that was tried in the experiments of these runs, the runs themselves included."""
     ratios: dict[str, dict[int, float]] = {}
-    folders = {}
+    folders: dict[Path, None] = {}
     for run in runs:
         folders[run.path.parent.parent] = None
         if run.finished:

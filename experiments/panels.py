@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.figures import STYLE, WIDE, Mark, canvas, percent_axis, time_axis
+from experiments.statistics import performance_profile
 from experiments.svg import INK, MUTED, PANEL, area_colour
 
 PANEL_WIDTH, AREA_POINTS = 340, 160
@@ -61,6 +62,32 @@ def evidence(
         axes.xaxis.set_major_locator(MaxNLocator(6))
         for text in axes.get_yticklabels():
             text.set_parse_math(False)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def profile(scores: dict[str, np.ndarray], marks: dict[str, Mark], width: int) -> Figure:
+    """Share of each agent's runs above every Sharpe ratio, as steps.
+
+    Args:
+        scores: Sharpe ratio of each seed, by agent.
+        marks: How each agent is drawn.
+        width: WIDE or NARROW.
+    """
+    figure, axes = canvas(width, 240)
+    every = np.unique(np.concatenate(list(scores.values())))
+    room = 0.05 * max(float(np.ptp(every)), 0.1)
+    edges = np.concatenate([[every[0] - room], every, [every[-1] + room]])
+    for agent, ratios in scores.items():
+        mark = marks[agent]
+        share = performance_profile(ratios, edges)
+        axes.step(edges, share, where="post", color=mark.colour, linestyle=mark.dashes, lw=1.8)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlim(edges[0], edges[-1])
+    percent_axis(axes)
+    axes.set_title("Runs above it")
+    axes.set_xlabel("Sharpe ratio")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     return figure
 
 

@@ -82,8 +82,17 @@ def all_agents(exhibit: Exhibit) -> dict[str, Picture]:
         name: sharpe_by_seed(runs, frame.attrs["periods_per_year"])
         for name, runs in exhibit.agents.items()
     }
+    several = {name: scores for name, scores in seeds.items() if len(scores) > 1}
+    several = {name: scores for name, scores in several.items() if np.isfinite(scores).all()}
     best, deepest = str(frame["final_value"].idxmax()), str(frame["max_drawdown"].idxmax())
-    return {
+    profile = {}
+    if several:
+        profile["profile"] = _both(
+            "profile",
+            f"Share of the runs of {', '.join(several)} above each Sharpe ratio.",
+            lambda width: panels.profile(several, exhibit.marks, width),
+        )
+    return profile | {
         "evidence": _both(
             "evidence",
             f"Sharpe ratios of {span} with intervals; the numbers are in the table above.",

@@ -14,12 +14,21 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
 from experiments.attribution_view import report_attribution
+from experiments.evidence_view import report_evidence
 from experiments.facts import configs, facts, notes, versions
 from experiments.pictures import Exhibit, all_agents, allocations, learning_curves
 from experiments.run_dir import write_atomic
 from experiments.runs import Run
 from experiments.summary import agent_labels, summarise
-from experiments.verdict import HEADINGS, cells, conventions, headline, verdict_lines
+from experiments.verdict import (
+    HEADINGS,
+    VERSUS_CONVENTIONS,
+    cells,
+    conventions,
+    headline,
+    short,
+    verdict_lines,
+)
 
 SIGN = re.compile(r"(?<!\w)-(?=\d)")
 
@@ -69,6 +78,7 @@ def render_report(
         headline=headline(frame),
         verdicts=verdict_lines(frame),
         conventions=conventions(frame),
+        versus_conventions=VERSUS_CONVENTIONS,
         notes=notes(runs),
         headings=HEADINGS,
         rows=_rows(exhibit),
@@ -79,6 +89,7 @@ def render_report(
         allocations=allocations(exhibit) if exhibit.agents else {},
         trading=_trading(exhibit),
         limits=_limits(exhibit),
+        evidence=report_evidence(frame),
         attribution=report_attribution(exhibit.agents),
         curves=curves,
         without_curve=[name for name in exhibit.marks if name not in curves],
@@ -104,7 +115,7 @@ def _rows(exhibit: Exhibit) -> list[dict[str, Any]]:
 
 def _short(row: pd.Series) -> str:
     """Sharpe difference and verdict, without the reference's name, which heads the column."""
-    words = str(row["verdict"]).split(" than ")[0].split(" from ")[0]
+    words = short(row["verdict"])
     known = row["verdict"] != "reference" and not pd.isna(row["difference"])
     return f"{row['difference']:+.2f} {words}" if known else words
 

@@ -242,9 +242,45 @@ def sharpe_difference(
     pivots = _pivots((ours, theirs), difference, length, n_resamples, resample_seeds, rng)
     reach = float(np.quantile(pivots, confidence) * scale) if pivots.size else np.nan
     beyond = int(np.count_nonzero(pivots * scale >= abs(difference) * (1.0 - 1e-12)))
-    low, high = year * (difference - reach), year * (difference + reach)
     p_value = (1 + beyond) / (1 + pivots.size)
+    if resample_seeds and max(ours.shape[1], theirs.shape[1]) > 1:
+        wide = _few_seeds((ours, theirs), scale**2 / len(ours))
+        reach = max(reach, wide.quantile(confidence))
+        p_value = max(p_value, wide.p_value(abs(float(difference))))
+    low, high = year * (difference - reach), year * (difference + reach)
     return Comparison(year * float(difference), float(low), float(high), p_value)
+
+
+class _Student(NamedTuple):
+    """Student's t with a standard error."""
+
+    error: float
+    freedom: float
+
+    def quantile(self, confidence: float) -> float:
+        """What |error| stays below with this probability."""
+        from scipy.special import stdtrit
+
+        return self.error * float(stdtrit(self.freedom, (1.0 + confidence) / 2.0))
+
+    def p_value(self, distance: float) -> float:
+        """Probability of being at least as far off."""
+        from scipy.special import stdtr
+
+        return 2.0 * float(stdtr(self.freedom, -distance / self.error))
+
+
+def _few_seeds(sides: tuple[Array, Array], time_variance: float) -> _Student:
+    """Variance of time and of seeds added up, and how well it is known.
+
+    Source: Welch (1947); Satterthwaite, An approximate distribution of estimates of variance
+    components (1946).
+    """
+    several = [side for side in sides if side.shape[1] > 1]
+    spread = [sharpe_contributions(side).mean(0).var(ddof=1) / side.shape[1] for side in several]
+    known = sum(v**2 / (side.shape[1] - 1) for v, side in zip(spread, several, strict=True))
+    total = time_variance + sum(spread)
+    return _Student(float(np.sqrt(total)), float(total**2 / max(known, 1e-300)))
 
 
 def _pivots(
