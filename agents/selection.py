@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from agents.base import Monitor
 from agents.rollout import Rollout, evaluation
@@ -19,11 +19,12 @@ from market import Market, SettingError
 
 State = dict[str, Tensor]
 Evaluate = Callable[[], dict[str, float]]
+LARGEST = 1e3  # size of a parameter of which no network that learns comes near
 _NOTHING = 1e-9  # a mean return below this is no return
 
 
 class DivergedError(SettingError):
-    """Training made a number that is not finite.
+    """Training made a number that is not finite, or parameters far beyond all use.
 
     Attributes:
         step: Where training stood when it was found, as its curves count.
@@ -80,7 +81,7 @@ class Selection:
         self._good = (step, self._state())
 
     def check(self, step: int, value: Any = 0.0, what: str = "the loss") -> None:
-        """Stop at once where a value, such as the loss, or a parameter is not finite.
+        """Stop at once where a value, such as the loss, is not finite or a parameter is spoilt.
 
         Raises:
             DivergedError: With the agent back in its last good state.
@@ -90,7 +91,7 @@ class Selection:
             raise self.diverged(step, f"{what} is not finite")
         spoilt = self._spoilt()
         if spoilt is not None:
-            raise self.diverged(step, f"{spoilt} is not finite")
+            raise self.diverged(step, spoilt)
 
     def diverged(self, step: int, what: str) -> DivergedError:
         """The error, with the agent back in its last good state."""
@@ -141,15 +142,14 @@ class Selection:
         self.stopped = patience is not None and self._worse >= patience
 
     def _spoilt(self) -> str | None:
-        """The name of a parameter that is not finite; sums are enough to find one."""
-        named = [(name, part.detach()) for name, part in self.network().named_parameters()]
-        with torch.no_grad():
-            if math.isfinite(sum(part.sum() for _, part in named)):
-                return None
-        for name, part in named:
-            if not math.isfinite(part.sum()):
-                return f"parameter {name}"
-        return "the sum of the parameters"
+        """What is wrong with the parameters; found by one number, then looked for."""
+        named = {name: part.detach() for name, part in self.network().named_parameters()}
+        if get_total_norm(named.values(), math.inf) <= LARGEST:
+            return None
+        worst = {name: float(part.abs().max()) for name, part in named.items()}
+        name, size = next((name, size) for name, size in worst.items() if not size <= LARGEST)
+        grown = f"has grown to {size:.4g}" if math.isfinite(size) else "is not finite"
+        return f"parameter {name} {grown}"
 
     def _state(self) -> State:
         state = self.network().state_dict()

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents import AGENTS
@@ -15,6 +14,7 @@ from agents.base import Monitor, Task
 from agents.distributions import DirichletDistribution
 from agents.panel_network import Shape
 from agents.policies import ActorCritic
+from agents.replay import CompactReplayBuffer
 from agents.rollout import roll
 from agents.sb3_env import observation_space
 from agents.selection import DivergedError
@@ -113,18 +113,9 @@ def test_dirichlet_samples_stay_inside_and_have_finite_densities():
     assert scores.grad is not None and torch.isfinite(scores.grad).all()
 
 
-def test_ppo_learns_with_a_dirichlet_policy():
-    market, fresh = revealing_market(), revealing_market(seed=1)
-    settings = SMALL | {"steps": 16_000, "n_steps": 32, "batch_size": 128, "gamma": 0.5}
-    agent = AGENTS["ppo"](**settings, learning_rate=3e-3, distribution="dirichlet")
-    agent.fit(market, fresh, task=Task(cost=None))
-    path = roll(agent, fresh, Task(cost=None))
-    assert np.log1p(path.returns).mean() > 0.8 * np.log1p(0.01)
-
-
 def test_a_million_transitions_of_sac_fit_in_300_megabytes():
     space, n = observation_space(20), 1000
-    buffer = DictReplayBuffer(n, space, Softmax().space(20), n_envs=1)
+    buffer = CompactReplayBuffer(n, space, Softmax().space(20), n_envs=1)
     arrays: list[Any] = [*buffer.observations.values(), *buffer.next_observations.values()]
     arrays += [buffer.actions, buffer.rewards, buffer.dones, buffer.timeouts]
     assert sum(array.nbytes for array in arrays) * (1_000_000 / n) <= 300e6
@@ -138,19 +129,44 @@ class Curves(Monitor):
         self.rows.append((step, dict(values)))
 
 
-@pytest.mark.parametrize("name", ["ppo", "sac", "dqn"])
-def test_divergence_stops_at_once_and_leaves_the_last_good_state(name):
-    settings: dict[str, Any] = {"steps": 3_000, "learning_rate": 1e25, "evaluations": 1}
-    if name == "sac":
-        settings |= {"learning_starts": 100}
-    agent = AGENTS[name](**SMALL, **settings)
+DIVERGING: dict[str, dict[str, Any]] = {
+    "a2c": {"n_steps": 8},
+    "dqn": {},
+    "policy_gradient": {"steps": 20, "lookback": 3, "width": 16, "depth": 1},
+    "ppo": {"n_steps": 8},
+    "qrdqn": {"learning_starts": 100},
+    "recurrent_ppo": {"n_steps": 8},
+    "sac": {"learning_starts": 100},
+    "td3": {"learning_starts": 100},
+    "tqc": {"learning_starts": 100},
+}
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value):RuntimeWarning")  # of statistics
+@pytest.mark.parametrize("rate", [1e3, 1e25])
+@pytest.mark.parametrize("name", sorted(DIVERGING))
+def test_divergence_stops_at_once_and_leaves_the_last_good_state(name, rate):
+    settings: dict[str, Any] = {"steps": 3_000} | DIVERGING[name]
+    own = {} if name == "policy_gradient" else SMALL
+    agent = AGENTS[name](**own, **settings, learning_rate=rate, evaluations=1)
     market = revealing_market(120)
-    with pytest.raises(DivergedError, match=r"diverged: .* at step \d+.*lower learning_rate") as e:
+    words = rf"^{name} diverged: .* at step \d+; .* lower learning_rate \("
+    with pytest.raises(DivergedError, match=words) as error:
         agent.fit(market)
-    assert 0 < e.value.step < 3_000 and e.value.good_step < e.value.step
-    assert all(torch.isfinite(p).all() for p in agent.network.parameters())
+    assert 0 < error.value.step < settings["steps"]
+    assert error.value.good_step < error.value.step
     weights = agent.act(market, np.ones(3) / 3)
     assert np.isfinite(weights).all()
+
+
+@pytest.mark.parametrize("name", ["a2c", "ppo"])
+def test_dirichlet_policies_learn(name):
+    market, fresh = revealing_market(), revealing_market(seed=1)
+    settings = SMALL | {"steps": 8_000, "n_steps": 16, "gamma": 0.5, "learning_rate": 3e-3}
+    agent = AGENTS[name](**settings, distribution="dirichlet")
+    agent.fit(market, fresh, task=Task(cost=None))
+    path = roll(agent, fresh, Task(cost=None))
+    assert np.log1p(path.returns).mean() > 0.8 * np.log1p(0.01)
 
 
 def test_patience_ends_training_early():
@@ -161,6 +177,16 @@ def test_patience_ends_training_early():
     agent.fit(revealing_market(120), revealing_market(80, seed=1), monitor=curves)
     steps = [step for step, values in curves.rows if "eval/sharpe" in values]
     assert max(steps) < 8_000
+
+
+def test_patience_waits_for_a_trained_state():
+    """The evaluation of the untrained state counts neither as the best nor as a worse one."""
+    curves = Curves()
+    settings = SMALL | {"steps": 2_000, "evaluations": 4, "n_steps": 16, "batch_size": 256}
+    agent = AGENTS["ppo"](**settings, patience=1)
+    agent.fit(revealing_market(120), revealing_market(80, seed=1), monitor=curves)
+    kept = [values["eval/kept_step"] for _, values in curves.rows if "eval/kept_step" in values]
+    assert kept and kept[0] > 0
 
 
 def test_schedules():

@@ -1,4 +1,4 @@
-"""DQN, PPO and SAC: they learn, repeat themselves to the bit, and come back from disk the same."""
+"""What stable-baselines3 trains learns, repeats itself to the bit, and comes back from disk."""
 
 from typing import Any
 
@@ -24,17 +24,20 @@ SMALL: dict[str, Any] = {
     "width": 16,
     "depth": 1,
 }
+REPLAY = {"learning_starts": 200, "batch_size": 128}
+QUICK = {"learning_rate": 3e-3, "gamma": 0.5}
 LEARNERS: dict[str, dict[str, Any]] = {
-    "ppo": {"steps": 16_000, "n_steps": 32, "batch_size": 128, "learning_rate": 3e-3, "gamma": 0.5},
-    "sac": {
-        "steps": 6_000,
-        "learning_starts": 200,
-        "batch_size": 128,
-        "learning_rate": 3e-3,
-        "gamma": 0.5,
-    },
-    "dqn": {"steps": 6_000, "learning_rate": 3e-3, "gamma": 0.5},
+    "a2c": {"steps": 4_000, "n_steps": 8},
+    "dqn": {"steps": 4_000},
+    "ppo": {"steps": 6_000, "n_steps": 32, "batch_size": 128},
+    "qrdqn": {"steps": 2_500, "lattice": 2} | REPLAY,
+    "recurrent_ppo": {"steps": 4_000, "n_steps": 32, "batch_size": 128},
+    "sac": {"steps": 2_000} | REPLAY,
+    "td3": {"steps": 2_000} | REPLAY,
+    "tqc": {"steps": 2_000} | REPLAY,
 }
+for settings in LEARNERS.values():
+    settings |= QUICK
 
 
 def revealing_market(periods=400, seed=0) -> Market:
@@ -111,7 +114,7 @@ def test_the_state_that_did_best_on_validation_is_kept():
         feature_names=("tomorrow",),
     )
     task, curves = Task(cost=None), Curves()
-    agent = AGENTS["ppo"](**SMALL, **LEARNERS["ppo"])
+    agent = AGENTS["ppo"](**SMALL, **(LEARNERS["ppo"] | {"steps": 16_000}))
     agent.fit(train, valid, task=task, seed=0, monitor=curves)
     curve = {step: row["eval/sharpe"] for step, row in curves.rows if "eval/sharpe" in row}
     untrained, *scores = curve.values()
@@ -175,9 +178,15 @@ def test_bad_settings_are_named():
         ("dqn", {"lattice": 0}, "lattice"),
         ("ppo", {"learning_rat": 1.0}, "learning_rate"),
         ("ppo", {"select_by": "luck"}, "select_by"),
+        ("a2c", {"gae_lambda": 2.0}, r"^a2c: gae_lambda must be in \[0, 1\], got 2.0"),
+        ("td3", {"tau": 0.0}, r"^td3: tau must be in \(0, 1\], got 0.0"),
+        ("tqc", {"drop_quantiles": 10}, "^tqc: drop_quantiles must be less than n_quantiles = 10"),
+        ("qrdqn", {"n_quantiles": 0}, "^qrdqn: n_quantiles"),
+        ("recurrent_ppo", {"encoder": "cnn"}, "^recurrent_ppo: encoder must be lstm, got 'cnn'"),
+        ("sac", {"device": "abacus"}, "^sac: device must be one of torch's that is here"),
     ]
     for name, settings, words in cases:
         with pytest.raises(SettingError, match=words):
             AGENTS[name](**settings)
-    with pytest.raises(SettingError, match="fitted"):
+    with pytest.raises(SettingError, match=r"^ppo must be fitted"):
         AGENTS["ppo"]().act(revealing_market(100), np.ones(3) / 3)
