@@ -193,7 +193,7 @@ class ConstraintSet:
             memory = {key: part.reshape(shape) for key, part in memory.items()}
             binding |= reduced
             if self.limits is not None and weights is not limited:
-                unmet = self.limits.missed(self.limits.measures(weights, near))
+                _, unmet = self.limits.standing(weights, near, weights)
             unmet = unmet | unmet_risk
         binding = {key: part.reshape(shape) for key, part in binding.items()}
         return weights.reshape(target.shape), memory, binding, unmet.reshape(shape)
@@ -216,9 +216,7 @@ class ConstraintSet:
             tradable = np.broadcast_to(self.market.tradable[t], point.shape)
             tradable = None if tradable.all() else tradable
         weights = self.limits.project(point, held, tradable)
-        measures = self.limits.measures(weights, held)
-        binding = self.limits.binding(measures, (weights != point).any(axis=-1))
-        return weights, binding, self.limits.missed(measures)
+        return weights, *self.limits.standing(weights, held, point)
 
     def _overlaid(
         self, weights: Array, situation: Situation, memory: Memory

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.group_newton_row import Guess, Stage, solve_row
-from envs.group_split import (
+from envs.compiled import COMPILES
+from envs.group_newton_row import (
+    DAMPED,
     INSIDE,
     KEEP_PRICE,
     KEEP_SIGMA,
@@ -28,15 +29,14 @@ from envs.group_split import (
     SINGULAR,
     TOLERANCE,
     WORSE,
-    Problem,
-    Split,
+    first_sigma,
+    solve_rows,
 )
+from envs.group_split import Problem, Split
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
-
-FEW = 120  # weights in the rows left from which on each row is finished by itself
 
 _clip = np._core.umath.clip  # type: ignore[attr-defined]  # np.clip without its Python layers
 
@@ -74,20 +74,34 @@ class _Guess(NamedTuple):
         """The mean of two guesses."""
         return _Guess(*(0.5 * (a + b) for a, b in zip(self, other, strict=True)))
 
-    def row(self, i: int) -> Guess:
-        """One row as Python's floats."""
-        return Guess(float(self.level[i]), self.mu[:, i].tolist(), float(self.sigma[i]))
+    def stand(self) -> Array:
+        """Level, price of each group without the level, sigma, (B, G + 2)."""
+        return np.column_stack([self.level, (self.mu - self.level).T, self.sigma])
 
 
-def solve_batch(split: Split, problem: Problem) -> tuple[Array, Flags, Array]:
-    """Solve each row of a batch, B >= 2.
+def solve(split: Split, problem: Problem) -> tuple[Array, Flags, Array]:
+    """Solve each row of a problem, compiled where numba is installed.
 
     Returns:
         x (B, N), rows that lie within all limits unchanged; which rows are solved, (B,); and where
         the others stand: level, price of each group, sigma, (B, G + 2).
 
     """
-    n_rows, n_assets = problem.point.shape
+    if COMPILES:
+        # other layouts would be compiled anew
+        arrays = tuple(a if a.flags.carray else a.copy() for a in problem[:-1])
+        return solve_rows(split.order, split.stops, split.flags, arrays, problem.limit)
+    if len(problem.point) > 1:
+        return solve_batch(split, problem)
+    # numpy would add up one row in another order
+    point, held = (np.repeat(part, 2, axis=0) for part in problem[:2])
+    weights, solved, stand = solve_batch(split, problem._replace(point=point, held=held))
+    return weights[:1], solved[:1], stand[:1]
+
+
+def solve_batch(split: Split, problem: Problem) -> tuple[Array, Flags, Array]:
+    """`solve` by numpy for two rows or more: a step is taken by all rows that are left."""
+    n_rows = len(problem.point)
     tables, rows = _tables(split, problem), np.arange(n_rows)
     guess = before = _start(split, tables, problem.limit)
     trades, least = np.empty(tables.gap.shape), np.full(n_rows, np.inf)
@@ -100,17 +114,16 @@ def solve_batch(split: Split, problem: Problem) -> tuple[Array, Flags, Array]:
             inside = (error <= INSIDE) & (trade == tables.gap).all(axis=(0, 1))
             done |= inside
         left = np.flatnonzero(~done)
-        few = step == MAX_STEPS or len(left) * n_assets <= FEW
-        if few or 2 * len(left) < len(done):
+        last = step == MAX_STEPS or not left.size
+        if last or 2 * len(left) < len(done):
             trades[..., rows], solved[rows] = trade, done
-        worse = error > WORSE * least
-        if worse.any():
-            following = before.halfway(guess).where(worse, following)
-            before, least = before.where(worse, guess), np.where(worse, least, error)
-        else:
-            before, least = guess, error
-        if few:
+        if last:
             break
+        worse = error > WORSE * least
+        if step >= DAMPED and step % 2 == 0:
+            following = following.halfway(guess)
+        following = before.halfway(guess).where(worse, following)
+        before, least = before.where(worse, guess), np.where(worse, least, error)
         guess = guess.where(done, following)  # a solved row stays, whatever its neighbours need
         if 2 * len(left) < len(done):
             # never one row alone, which numpy would add up in another order
@@ -119,23 +132,19 @@ def solve_batch(split: Split, problem: Problem) -> tuple[Array, Flags, Array]:
             guess, before = guess.rows(left), before.rows(left)
     weights = np.clip(problem.held + split.gather(trades), problem.lower, problem.upper)
     weights = np.where(inside[:, None], problem.point, weights)
-    step, guess = (step, guess) if step == MAX_STEPS else (step + 1, following)
-    for i, row in zip(left.tolist(), rows[left].tolist(), strict=True):
-        stage = Stage(step, guess.row(i), before.row(i), float(least[i]))
-        weights[row], solved[row], stand[row] = solve_row(split, problem.row(row), stage)
+    stand[rows[left]] = guess.rows(left).stand()
     return weights, solved, stand
 
 
 def _tables(split: Split, problem: Problem) -> _Tables:
     held = split.spread(problem.held)
     sums = np.add.reduce(held, axis=0)
-    floors, caps = (a[:, None] if a.ndim == 1 else a.T for a in (problem.floors, problem.caps))
     return _Tables(
         gap=split.spread(problem.point) - held,
         least=split.spread(problem.lower) - held,
         most=split.spread(problem.upper) - held,
-        floors=floors - sums,
-        caps=caps - sums,
+        floors=problem.floors.T - sums,
+        caps=problem.caps.T - sums,
         total=1.0 - np.add.reduce(sums, axis=0),
         accuracy=TOLERANCE * np.maximum(1.0, np.abs(problem.point).max(axis=-1)),
     )
@@ -146,7 +155,7 @@ def _start(split: Split, tables: _Tables, limit: float) -> _Guess:
     asked = np.add.reduce(np.add.reduce(np.abs(tables.gap), axis=0) * split.risky, axis=0)
     sigma = np.zeros(asked.shape)
     if 0.0 < limit < np.inf:
-        sigma = np.where(asked > limit + INSIDE, split.first_sigma(asked, limit), 0.0)
+        sigma = np.where(asked > limit + INSIDE, first_sigma(asked, limit, split.n_risky), 0.0)
     return _Guess(np.zeros(asked.shape), np.zeros((len(split.risky), len(asked))), sigma)
 
 

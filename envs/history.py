@@ -12,8 +12,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from envs.compiled import COMPILES
+
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Indices = NDArray[np.int64]
 
 MIN_ROWS = 20
 MAX_BYTES = 200_000_000  # of covariances kept; beyond it they come from the window's returns
@@ -23,8 +26,8 @@ CHUNK = 128  # rows of a batch whose windows are gathered at a time
 class Moments(NamedTuple):
     """Sample moments of the portfolio's and the safe asset's returns, (B,) each."""
 
-    mean: Array
-    safe_mean: Array
+    mean: Any  # or 0.0 where it does not matter
+    safe_mean: Any
     variance: Array
     covariance: Array
     safe_variance: Array
@@ -71,21 +74,30 @@ class RollingMoments:
         """Moments for weights (B, N) at t, int or (B,)."""
         if self.covariances is None:
             return self._from_windows(weights, t)
-        t = np.full(len(weights), t) if np.ndim(t) == 0 else t
+        rows = np.full(1, t) if np.ndim(t) == 0 else t
+        if COMPILES:
+            from envs.history_row import moments  # with numba, which takes a while
+
+            own = moments(weights, rows, self.means, self.covariances, self.safe)
+        else:
+            own = self._moments(weights, rows, self.covariances)
+        mean, variance, covariance = own
+        safe_variance = self.covariances[rows, self.safe, self.safe]
+        safe_mean, enough = self.means[rows, self.safe], self.enough[rows]
+        return Moments(mean, safe_mean, variance, covariance, safe_variance, enough)
+
+    def _moments(
+        self, weights: Array, t: Indices, covariances: Array
+    ) -> tuple[Array, Array, Array]:
+        """As `history_row.moments`, by numpy."""
+        t = np.broadcast_to(t, len(weights))
         with_assets = np.empty(weights.shape)  # covariance of the portfolio with each asset
         for start in range(0, len(weights), CHUNK):
             part = slice(start, start + CHUNK)
-            covariances = np.take(self.covariances, t[part], axis=0)  # (B, N, N)
-            with_assets[part] = np.matmul(weights[part, None, :], covariances)[:, 0]
-        means = self.means[t]
-        return Moments(
-            np.add.reduce(means * weights, axis=-1),
-            means[:, self.safe],
-            np.add.reduce(with_assets * weights, axis=-1),
-            with_assets[:, self.safe],
-            self.covariances[t, self.safe, self.safe],
-            self.enough[t],
-        )
+            gathered = np.take(covariances, t[part], axis=0)  # (B, N, N)
+            with_assets[part] = np.matmul(weights[part, None, :], gathered)[:, 0]
+        mean, variance = (np.add.reduce(x * weights, -1) for x in (self.means[t], with_assets))
+        return mean, variance, with_assets[:, self.safe]
 
     def _from_windows(self, weights: Array, t: Any) -> Moments:
         assert self._windows is not None
@@ -107,10 +119,10 @@ class Past(NamedTuple):
     safe: Array  # (B, W)
     valid: Flags  # (B, W): the row exists
     size: Array  # (B,): tail times the number of rows
-    rank: NDArray[np.int64]  # (B,): its ceiling
+    rank: Indices  # (B,): its ceiling
     enough: Flags  # (B,)
 
-    def rows(self, keep: NDArray[np.int64]) -> "Past":
+    def rows(self, keep: Indices) -> "Past":
         """Some of the windows."""
         return Past(*(part[keep] for part in self))  # type: ignore[arg-type]  # one for each field
 

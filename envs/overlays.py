@@ -136,8 +136,7 @@ class VolatilityTarget(Overlay):
 
     def share(self, past: Moments) -> tuple[Array, Flags]:
         """Largest share within the limit, and whether there is none."""
-        none = np.zeros_like(past.mean)
-        past = past._replace(mean=none, safe_mean=none)
+        past = past._replace(mean=0.0, safe_mean=0.0)
         return normal_share(past, 1.0, self.limit / self.periods_per_year**0.5)
 
 

@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.general_projection import Bounds, Request, project_rows
-from envs.group_newton import solve_batch
-from envs.group_newton_row import solve_row
-from envs.group_split import INSIDE, Problem, Split
+from envs.group_split import Problem, Split
+from envs.simulator import holds_true
 
-__all__ = ["INSIDE", "Bounds", "Region", "project_simplex"]
+__all__ = ["Bounds", "Region", "project_simplex"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 LARGE = 16.0  # scores beyond this are projected twice: rounding leaves the first pass inexact
+INSIDE = 1e-12  # by how much the sums of weights that are left alone may miss their limits
 FARTHEST = 1e6  # scores this far below the highest one are not told apart
 
 
@@ -75,9 +75,9 @@ class Region:
         limit = 2.0 * self.turnover if held is not None else np.inf
         near_to = held if np.isfinite(limit) else None
         request = Request(point, near_to, self.bounds if bounds is None else bounds, limit)
-        large = np.abs(point).max(axis=-1) > LARGE
-        if not large.any():
+        if np.abs(point).max() <= LARGE:
             return self._nearest(request)
+        large = np.abs(point).max(axis=-1) > LARGE
         close = np.maximum(point - point.max(axis=-1, keepdims=True), -FARTHEST)
         first, _ = self._nearest(request._replace(point=np.where(large[:, None], close, point)))
         weights, found = self._nearest(request._replace(point=first))
@@ -100,7 +100,7 @@ class Region:
             weights, stand = request.point, np.zeros((len(solved), len(self.members) + 2))
         else:
             weights, solved, stand = self._quick(self._split, request)
-        if solved.all():
+        if not holds_true(~solved):
             return weights, solved
         left = np.flatnonzero(~solved)
         start = np.column_stack([stand[left, : len(self.members) + 1], stand[left, -1]])
@@ -112,29 +112,27 @@ class Region:
 
     def _quick(self, split: Split, request: Request) -> tuple[Array, Flags, Array]:
         """By `group_newton`: weights, which rows are solved, and where the others stand."""
+        from envs.group_newton import solve  # with numba, which takes a while
+
         point, held, bounds, limit = request
         if held is None:
-            held = np.zeros(point.shape[1])
+            held = np.zeros((1, point.shape[1]))
         elif self.has_cash:
             held = held.copy()
             held[:, -1] = 0.0
-        floors, caps = self._levels if bounds is self.bounds else self._padded(bounds)
-        problem = Problem(point, held, bounds.lower, bounds.upper, floors, caps, limit)
-        if len(point) > 1:
-            return solve_batch(split, problem)
-        weights, solved, stand = solve_row(split, problem.row(0))
-        return weights[None], np.array([solved]), np.array([stand])
+        rows = self._own_rows if bounds is self.bounds else self._rows(bounds)
+        return solve(split, Problem(point, held, *rows, limit))
 
     @cached_property
-    def _levels(self) -> tuple[Array, Array]:
-        return self._padded(self.bounds)
+    def _own_rows(self) -> Bounds:
+        return self._rows(self.bounds)
 
-    def _padded(self, bounds: Bounds) -> tuple[Array, Array]:
-        """Floors and caps of the partition: the groups', and none for the rest."""
+    def _rows(self, bounds: Bounds) -> Bounds:
+        """Bounds as rows, groups completed by those without a floor or a cap."""
         assert self._split is not None
-        loose = (*bounds.caps.shape[:-1], len(self._split.groups) - len(self.members))
-        floors = np.concatenate([bounds.floors, np.full(loose, -np.inf)], axis=-1)
-        return floors, np.concatenate([bounds.caps, np.full(loose, np.inf)], axis=-1)
+        lower, upper, floors, caps = (np.atleast_2d(part) for part in bounds)
+        loose = np.full((len(caps), len(self._split.groups) - len(self.members)), np.inf)
+        return Bounds(lower, upper, np.hstack([floors, -loose]), np.hstack([caps, loose]))
 
     def _inside(self, request: Request) -> Flags:
         """Whether the points lie within all limits, (B,)."""

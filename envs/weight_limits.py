@@ -7,9 +7,11 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
+from envs.compiled import COMPILES
 from envs.feasibility import Merged, check, merge, widened
 from envs.limits import Part
 from envs.projection import Bounds, Region
+from envs.simulator import holds_true
 from market import DataError
 
 Array = NDArray[np.float64]
@@ -85,7 +87,7 @@ class WeightLimits:
         allowed = self._kept(point, tradable) if self.merged.count is not None else tradable
         bounds = None if allowed is None else self._masked(allowed)
         weights, found = self.region.project(point, held, bounds)
-        if found.all():
+        if not holds_true(~found):
             return weights
         allowed = np.ones(point.shape, bool) if allowed is None else allowed
         for i in np.flatnonzero(~found):
@@ -94,33 +96,37 @@ class WeightLimits:
             weights[row], _ = self.region.project(point[row], near, self._widened(allowed[i]))
         return weights
 
-    def measures(self, weights: Array, held: Array | None) -> Array:
+    def standing(self, weights: Array, held: Array, asked: Array) -> tuple[dict[str, Flags], Flags]:
+        """Where weights stand that were asked for otherwise, all (B, N).
+
+        Returns:
+            For each limit which of the rows that were moved have reached it, and which rows miss
+            a limit, (B,).
+
+        """
+        if COMPILES:
+            from envs.limits_row import standing  # with numba, which takes a while
+
+            rows = weights, held, asked
+            edges = self._near, self._beyond
+            reached, missed = standing(rows, self.merged.members, self.n_risky, *edges)
+        else:
+            measures = self._measures(weights, held)
+            moved = (weights != asked).any(axis=-1, keepdims=True)
+            reached = (measures >= self._near) & moved
+            missed = np.asarray((measures > self._beyond).any(axis=-1))
+        return dict(zip(self.names, (reached @ self._owners > 0.0).T, strict=True)), missed
+
+    def _measures(self, weights: Array, held: Array) -> Array:
         """What the limits are on: weights, group sums, turnover and number of assets, (B, M).
 
         Followed by the same, negated, (B, 2M): every limit is then an upper one.
         """
         risky = np.s_[:, : self.n_risky]
-        parts = [weights]
-        if len(self.merged.members):
-            parts.append(weights @ self.merged.members.T)
-        if np.isfinite(self.merged.turnover):
-            trades = 0.0 if held is None else np.abs(weights - held)[risky]
-            parts.append(0.5 * np.sum(trades, axis=-1, keepdims=True))
-        if self.merged.count is not None:
-            parts.append(np.sum(weights[risky] > 0.0, axis=-1, keepdims=True))
-        one = np.concatenate(parts, axis=-1)
+        turnover = 0.5 * np.abs(weights - held)[risky].sum(axis=-1, keepdims=True)
+        count = (weights[risky] > 0.0).sum(axis=-1, keepdims=True)
+        one = np.concatenate([weights, weights @ self.merged.members.T, turnover, count], axis=-1)
         return np.concatenate([one, -one], axis=-1)
-
-    def missed(self, measures: Array) -> Flags:
-        """Which rows miss a limit, (B,)."""
-        return np.asarray((measures > self._beyond).any(axis=-1))
-
-    def binding(self, measures: Array, moved: Flags) -> dict[str, Flags]:
-        """For each limit, which of the rows that were moved stand at it, (B,)."""
-        if not moved.any():
-            return dict.fromkeys(self.names, moved)
-        reached = (measures >= self._near) @ self._owners > 0.0
-        return dict(zip(self.names, (reached & moved[:, None]).T, strict=True))
 
     def violation(self, weights: Any, held: Any) -> Any:
         """Sum of what lies beyond each limit, (*B,); numpy or torch, differentiable."""
@@ -187,11 +193,8 @@ class WeightLimits:
         merged = self.merged
         lower, upper, floors, caps = merged.bounds
         rows = [tuple(np.flatnonzero(row).tolist()) for row in merged.members]
-        high, low = [*upper, *caps], [*lower, *floors]
-        if np.isfinite(merged.turnover):
-            high, low = [*high, merged.turnover], [*low, 0.0]
-        if merged.count is not None:
-            high, low = [*high, float(merged.count)], [*low, 0.0]
+        count = np.inf if merged.count is None else float(merged.count)
+        high, low = [*upper, *caps, merged.turnover, count], [*lower, *floors, 0.0, 0.0]
         n_fixed, size = len(lower) + len(rows), len(high)
         owners = np.zeros((2 * size, len(parts)))
         for j, part in enumerate(parts):
@@ -203,12 +206,10 @@ class WeightLimits:
                 g = rows.index(tuple(sorted(assets)))
                 owners[len(lower) + g, j] = cap == caps[g]
                 owners[size + len(lower) + g, j] = floor == floors[g]
-            if np.isfinite(merged.turnover):
-                owners[n_fixed, j] = part.turnover == merged.turnover
-            if merged.count is not None:
-                owners[size - 1, j] = part.count == merged.count
+            owners[n_fixed, j] = part.turnover == merged.turnover
+            owners[n_fixed + 1, j] = part.count == merged.count
         edges = np.concatenate([high, -np.array(low)])
         # a cap of 1 or a floor of 0 is no limit; reaching it says nothing
-        trivial = np.concatenate([np.array(high[:n_fixed]) >= 1.0, np.zeros(size - n_fixed, bool)])
+        trivial = np.concatenate([np.array(high[:n_fixed]) >= 1.0, [False, False]])
         trivial = np.concatenate([trivial, np.array(low) <= 0.0])
         return np.where(trivial, np.inf, edges), owners
