@@ -18,7 +18,7 @@ import pandas as pd
 
 from agents.base import Agent, Monitor, Task
 from agents.forecast_data import joined, n_risky
-from agents.forecast_quality import quality
+from agents.forecast_quality import Forecasts, prevailing_mean, quality
 from agents.forecast_targets import Target, target_of
 from agents.forecasters import FORECASTERS, Forecaster, TextbookLSTM, TextbookLSTMSettings
 from agents.outlook import Rates, trading_rates
@@ -55,6 +55,7 @@ class ForecastAgent(Agent):
     `forecaster`. Where a rule's optimum cannot be found, the holdings stay as they are.
 
     Attributes:
+        horizon: Periods ahead that a forecast reaches.
         failures: Date and reason of each decision whose optimum was not found.
 
     """
@@ -77,6 +78,7 @@ class ForecastAgent(Agent):
         limited = self.settings.volatility is not None
         window = self.settings.volatility_window + 1 if limited else 0
         self.lookback = max(self.forecaster.lookback, self.rule.lookback, window)
+        self.horizon = self.forecaster.horizon
         self.rates: Rates | None = None
         self.failures: list[tuple[pd.Timestamp, str]] = []
 
@@ -98,7 +100,7 @@ class ForecastAgent(Agent):
         self.forecaster.fit(train, valid, seed=seed, monitor=curves)
         if valid is not None and valid.n_periods > self.lookback + task.decision_lag:
             path = roll(self, valid, task)
-            values = evaluation(path, valid) | self._validation(train, valid)
+            values = evaluation(path, valid) | quality(self._validation(train, valid))
             curves.record(curves.last, {f"eval/{key}": value for key, value in values.items()})
         return self
 
@@ -115,13 +117,14 @@ class ForecastAgent(Agent):
             return target
         return limit_volatility(target, history, settings.volatility, settings.volatility_window)
 
-    def forecast_quality(self, market: Market, start: Any = None) -> dict[str, float]:
-        """How good the forecasts are of decisions from `start` to the end of a market.
+    def forecasts(self, market: Market, start: Any = None, end: Any = None) -> Forecasts:
+        """Forecasts at decisions from `start` to `end`, both included, and what came of them.
 
         The historical mean they are held against is over all earlier rows of the market.
         """
         first = 0 if start is None else market.index(start)
-        return self._quality([market], market, 0, first)
+        last = market.n_periods - 1 if end is None else market.index(end)
+        return self._forecasts([market], market, 0, range(first, last + 1))
 
     def response(self, history: Market, weights: np.ndarray) -> Response:
         """The forecaster's, for explanations."""
@@ -148,31 +151,24 @@ class ForecastAgent(Agent):
         assert self.rates is not None
         return self.rates._asdict()
 
-    def _validation(self, train: Market, valid: Market) -> dict[str, float]:
-        """Quality on validation, against the mean since the start of training."""
+    def _validation(self, train: Market, valid: Market) -> Forecasts:
+        """Forecasts on validation, held against the mean since the start of training."""
         parts, n_train = joined(train, valid)
         offset = n_train - (valid.n_periods - parts[1].n_periods)  # of valid's first row
-        return self._quality(parts, valid, offset, n_train - 1 - offset)
+        return self._forecasts(parts, valid, offset, range(n_train - 1 - offset, valid.n_periods))
 
-    def _quality(
-        self, parts: list[Market], market: Market, offset: int, first: int
-    ) -> dict[str, float]:
-        """Quality of forecasts on rows of `market` from `first`, whose row 0 is row `offset`."""
+    def _forecasts(
+        self, parts: list[Market], market: Market, offset: int, span: range
+    ) -> Forecasts:
+        """At rows `span` of `market`, whose row 0 is row `offset` of the parts joined."""
         count, model = n_risky(market), self.forecaster
         returns = np.concatenate([part.returns for part in parts])[:, :count]
         tradable = np.concatenate([part.tradable for part in parts])[:, :count]
         targets = target_of(returns, tradable, model.target, model.horizon)
-        rows = np.arange(max(first, model.lookback - 1), market.n_periods - model.horizon)
-        if not len(rows):
-            return {}
-        return quality(
-            targets,
-            model.estimates(market, rows),
-            rows + offset,
-            kind=model.target,
-            horizon=model.horizon,
-            assets=market.assets[:count],
-        )
+        usual = prevailing_mean(targets, model.horizon)
+        rows = np.arange(max(span.start, model.lookback - 1), span.stop)
+        known = (targets[rows + offset], model.estimates(market, rows), usual[rows + offset])
+        return Forecasts(*known, model.target, model.horizon, market.assets[:count])
 
     def _forecaster(self) -> Forecaster:
         """The forecaster named, with target and horizon where they are given."""

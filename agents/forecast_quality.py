@@ -7,7 +7,7 @@ came afterwards; the historical mean at each row is of targets that were known b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,48 +21,64 @@ MIDDLE: dict[str, Any] = {
 }  # what a hit lies on the right side of
 
 
-@runtime_checkable
-class Forecasting(Protocol):
-    """An agent that forecasts and can say how well."""
+class Forecasts(NamedTuple):
+    """Forecasts and what came of them, at R decisions.
 
-    def forecast_quality(self, market: Any, start: Any = None) -> dict[str, float]:
-        """`quality` of decisions from date `start` to the end of a market."""
-
-
-def quality(
-    targets: np.ndarray,
-    estimates: np.ndarray,
-    rows: np.ndarray,
-    *,
-    kind: str = "return",
-    horizon: int = 1,
-    assets: Sequence[str] = (),
-) -> dict[str, float]:
-    """All measures of forecasts.
-
-    Args:
-        targets: What came, at the row of its decision, (T, n); nan where not known.
-        estimates: What was forecast at `rows`, (R, n).
-        rows: Rows of decisions, (R,).
+    Attributes:
+        came: Targets, (R, n); nan where not known.
+        made: What was forecast of them, (R, n).
+        usual: The mean of all targets known at the decision, (R, n); nan where too few were.
         kind: What was forecast; see `target_of`.
         horizon: k, periods a target reaches ahead.
-        assets: Names, (n,), for an R2 each.
+        assets: Names, (n,).
+
+    """
+
+    came: np.ndarray
+    made: np.ndarray
+    usual: np.ndarray
+    kind: str = "return"
+    horizon: int = 1
+    assets: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Forecasting(Protocol):
+    """An agent that forecasts and lets itself be judged by it."""
+
+    def forecasts(self, market: Any, start: Any = None, end: Any = None) -> Forecasts:
+        """Forecasts at the decisions of a market from one date to another, both included."""
+
+
+def joined_forecasts(parts: Sequence[Forecasts]) -> Forecasts:
+    """Forecasts one after the other, as of an agent that is fitted anew."""
+    came, made, usual = (np.concatenate(found) for found in zip(*_arrays(parts), strict=True))
+    return parts[0]._replace(came=came, made=made, usual=usual)
+
+
+def _arrays(parts: Sequence[Forecasts]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    return [(part.came, part.made, part.usual) for part in parts]
+
+
+def quality(forecasts: Forecasts) -> dict[str, float]:
+    """All measures of forecasts.
 
     Returns:
         `forecast_r2`, `forecast_ic`, `forecast_ic_error`, `forecast_hit_rate`,
-        `forecast_r2/<asset>`; nan where undefined.
+        `forecast_r2/<asset>`; nan where undefined; empty where nothing was forecast.
 
     """
-    came, usual = targets[rows], prevailing_mean(targets, horizon)[rows]
-    known = np.isfinite(came) & np.isfinite(estimates) & np.isfinite(usual)
-    came, made = np.where(known, came, np.nan), np.where(known, estimates, np.nan)
+    came, made, usual, kind, horizon, assets = forecasts
+    known = np.isfinite(came) & np.isfinite(made) & np.isfinite(usual)
+    if not known.any():
+        return {}
+    came, made = np.where(known, came, np.nan), np.where(known, made, np.nan)
     coefficient, error = information_coefficient(came, made, horizon)
-    middle = MIDDLE.get(kind, usual)
     values = {
         "forecast_r2": out_of_sample_r2(came, made, usual),
         "forecast_ic": coefficient,
         "forecast_ic_error": error,
-        "forecast_hit_rate": hit_rate(came, made, middle),
+        "forecast_hit_rate": hit_rate(came, made, MIDDLE.get(kind, usual)),
     }
     for i, asset in enumerate(assets):
         values[f"forecast_r2/{asset}"] = out_of_sample_r2(came[:, i], made[:, i], usual[:, i])

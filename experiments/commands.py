@@ -25,7 +25,7 @@ from experiments.settings import (
     resolve,
     settings_file,
 )
-from experiments.walk_config import WalkForwardConfig
+from experiments.walk_config import WalkForwardConfig, last_window
 from experiments.yaml_file import Document, read_yaml
 from market.errors import SettingError
 from market.names import unknown_name
@@ -50,6 +50,7 @@ EXAMPLES = {
   allocgym compare --agents ppo,equal_weight --data us_stocks --experiment stocks
   allocgym compare --reference buy_and_hold --experiment held
   allocgym compare --agents "ppo, {name: ppo, label: ppo_careful, learning_rate: 1e-4}"
+  allocgym compare --agents "forecast(forecaster=gru, horizon=5, rule=top_k(k=1)), equal_weight"
   allocgym compare --task.constraints "max_weight(0.4)" --workers 1""",
     "walk-forward": """examples:
   allocgym walk-forward --agents "mean_variance, risk_parity, equal_weight"
@@ -95,11 +96,13 @@ def train(argv: list[str]) -> int:
         _command_line("train", argv),
         overwrite="overwrite" in line.flags,
     )
+    from experiments.forecast_notes import forecast_rows, print_forecasts
     from experiments.tables import print_runs
 
     finished = [run for run in done.runs if run.finished]
     if finished:
         print_runs(finished)
+        print_forecasts(forecast_rows(finished))
         for run in finished:
             print(f"Run: {run.path}")
         print(f"Curves: tensorboard --logdir {done.folder}")
@@ -141,12 +144,14 @@ def _compare(
     from experiments.compare import compare as run
 
     done = run(config, _command_line(name, argv), overwrite="overwrite" in line.flags)
+    from experiments.forecast_notes import forecast_rows, print_forecasts
     from experiments.report import write_report
     from experiments.summary import summarise
     from experiments.verdict import print_table
 
     frame = summarise(done.runs, reference=config.reference)
     print_table(frame)
+    print_forecasts(forecast_rows(done.runs))
     path = write_report(done.runs, done.folder / "report.html", frame=frame)
     print(f"\nReport: {path}")
     print(f"Curves: tensorboard --logdir {done.folder}")
@@ -286,6 +291,8 @@ def _run_config(folder: Path, trusted: bool) -> ExperimentConfig:
     from experiments.agent_choice import agent_class
 
     document = read_yaml(folder / "config.yaml")
+    if "walk" in document.values:  # what is saved is the agent of the last window
+        document = Document(last_window(document.values, folder), name=document.name)
     if not trusted:
         refuse_foreign_code(document, [("task.reward", "not used in a back-test")])
     name = agent_name(document, ())

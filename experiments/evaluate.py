@@ -15,6 +15,7 @@ from agents.rollout import roll
 from experiments.agent_choice import agent_class
 from experiments.backtest import Backtest
 from experiments.config import ExperimentConfig, TaskConfig
+from experiments.forecast_notes import note_forecasts
 from experiments.plan import make_task, read_market
 from experiments.run_dir import Run, write_atomic
 from market import DataError, Market, SettingError
@@ -29,6 +30,7 @@ class Evaluation:
     run: Run
     backtest: Backtest
     notes: list[str]
+    forecasts: dict[str, float]  # their quality on these days; empty where none are made
 
 
 def evaluate(
@@ -55,7 +57,12 @@ def evaluate(
     task = dataclasses.replace(make_task(config.task), reward="log_return")
     begin = first_decision(agent, market, config, start)
     path = roll(agent, market, task, start=begin)
-    return Evaluation(run, Backtest.of(path, market), notes(run, market, config, path.dates[0]))
+    return Evaluation(
+        run,
+        Backtest.of(path, market),
+        notes(run, market, config, path.dates[0]),
+        note_forecasts([agent], [(path.dates[0], None)], market),
+    )
 
 
 def load_agent(run: Run, name: str) -> Agent:

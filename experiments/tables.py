@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.evaluate import Evaluation
+from experiments.forecast_notes import print_forecasts
 from experiments.runs import Run
 from market import SOURCES, Market, load_market, measures
 from market.names import unknown_name
@@ -51,6 +52,7 @@ def print_paths(made: Sequence[Evaluation]) -> None:
         console.print(f"From the close of {days[0]:%Y-%m-%d} to {days[1]:%Y-%m-%d}. {NOTE}")
     for note in dict.fromkeys(note for one in made for note in one.notes):
         console.print(Text(f"Note: {note}."))
+    print_forecasts({_title(one.run): one.forecasts for one in made if one.forecasts})
 
 
 def print_sources() -> None:

@@ -21,6 +21,7 @@ from agents.rollout import roll
 from experiments import history
 from experiments.backtest import Backtest
 from experiments.config import ExperimentConfig
+from experiments.forecast_notes import note_forecasts, write_forecasts
 from experiments.plan import Plan, make_task, prepare
 from experiments.reuse import foreign_code
 from experiments.robustness import Player, harder
@@ -119,6 +120,7 @@ def _run(plan: Plan, seed: int, run: RunFolder, monitor: RunMonitor) -> None:
     fitted = time.perf_counter()
     save(plan.agent, run)
     market, start = final_evaluation(plan)
+    write_forecasts(note_forecasts([plan.agent], [(start, None)], market), run, monitor)
     conclude(
         run, monitor, market, plan.task, lambda task: roll(plan.agent, market, task, start=start)
     )

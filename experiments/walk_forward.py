@@ -29,6 +29,7 @@ import pandas as pd
 from agents.base import Agent, Task
 from agents.rollout import roll
 from experiments.agent_choice import agent_class, make_agent
+from experiments.forecast_notes import note_forecasts, write_forecasts
 from experiments.guard import Guard
 from experiments.plan import (
     FRACTIONS,
@@ -182,6 +183,9 @@ def walk(config: WindowedConfig, seed: int, command: str, watch: Watcher | None)
             relay = Relay(agents, rows, task.decision_lag)
             return roll(relay, plan.market, task, start=start)
 
+        ends = [plan.market.dates[window.test[1] - 2] for window in plan.windows]
+        spans = list(zip(plan.market.dates[rows], ends, strict=True))
+        write_forecasts(note_forecasts(agents, spans, plan.market), run, monitor)
         conclude(run, monitor, plan.market, plan.task, play)
         seconds = {"fit": fitted - started, "test": time.perf_counter() - fitted}
         run.update(seconds={key: round(value, 3) for key, value in seconds.items()})

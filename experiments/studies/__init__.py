@@ -1,0 +1,1 @@
+"""Experiments worth repeating: one question, one command each."""
