@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from agents.base import Agent, Constant, Task
-from agents.rollout import Closing, Rollout, path_metrics, roll
+from agents.rollout import Closing, Failure, Rollout, path_metrics, roll
 from envs.costs import Cost
 from market import Market, SettingError
 
@@ -30,7 +30,7 @@ class Backtest:
         risk_free: What cash earned, (n,).
         assets: Names, (N,).
         periods_per_year: For annualised measures.
-        binding: For each constraint, whether it moved the target, (n,).
+        binding: For each constraint, whether it moved or held back the target, (n,).
         unmet: Whether a limit could not be met, (n,).
         closings: Holdings sold at their last price because they stopped trading.
         asset_returns: What each asset returned over the period, (n, N); None where not known.
@@ -50,13 +50,14 @@ class Backtest:
     binding: Mapping[str, np.ndarray]
     unmet: np.ndarray
     closings: tuple[Closing, ...] = ()
+    failures: tuple[Failure, ...] = ()
     asset_returns: np.ndarray | None = None
 
     @classmethod
     def of(cls, path: Rollout, market: Market) -> Backtest:
         """A back-test of a path that was played on `market`."""
         kept: dict[str, Any] = path._asdict()
-        del kept["rewards"]
+        del kept["rewards"], kept["terms"]
         kept["weights"] = kept.pop("targets")
         kept["asset_returns"] = market.returns[market.index(path.dates[0]) + 1 :][: len(path.costs)]
         return cls(**kept, assets=market.assets, periods_per_year=market.periods_per_year)
@@ -115,6 +116,8 @@ def backtest(
         The path: n returns from `start` to `end`, none dropped, and its measures.
 
     """
+    if start is not None and end is not None and market.index(start) >= market.index(end):
+        raise SettingError(f"start {start!r} must be before end {end!r}, to earn a return")
     task = Task(cost=cost, constraints=tuple(constraints), decision_lag=decision_lag, fill=fill)
     path = roll(as_agent(agent, market), market, task, start=start, end=end, weights=weights)
     return Backtest.of(path, market)

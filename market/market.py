@@ -217,7 +217,8 @@ class Market:
         start = _position(self, key.start, "left", 0)
         stop = _position(self, key.stop, "right", self.n_periods)
         if not 0 <= start < stop <= self.n_periods:
-            raise DataError(f"{self.name}: no rows in [{key.start}:{key.stop}] of {self!r}")
+            ends = (f"{e:%Y-%m-%d}" if hasattr(e, "strftime") else e for e in (key.start, key.stop))
+            raise DataError(f"{self.name}: no rows in [{':'.join(map(str, ends))}] of {self!r}")
         return self._rows(start, stop)
 
     def upto(self, t: int) -> Market:

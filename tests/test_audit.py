@@ -270,7 +270,7 @@ def test_a_finding_says_where_and_how_much() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_false_alarm_over_registered_features_joins_and_scalers(seed: int) -> None:
-    specs = [SPECS.get(name, name) for name in FEATURES if name != "turbulence"]  # it is slow
+    specs = [SPECS.get(name, name) for name in FEATURES]
     report = audit(panel_market(seed, 620), specs, dates=5, seed=seed)
     wrong = [finding for finding in report.findings if finding.verdict == "FAIL"]
     assert not wrong, wrong

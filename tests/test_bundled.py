@@ -185,7 +185,7 @@ def test_assets_are_kept_in_the_order_asked_for_with_cash_last(multi: Market) ->
         ({"start": "1980-01-01"}, DataError, ["1980-01-01", "outside the data", "2018-12-31"]),
         ({"end": "2030-01-01"}, DataError, ["2030-01-01", "outside the data"]),
         ({"start": "1999-03-01"}, DataError, ["rsi", "earliest start is 1999-07-23"]),
-        ({"start": "2010-01-01", "end": "2009-01-01"}, DataError, ["no rows"]),
+        ({"start": "2010-01-01", "end": "2009-01-01"}, SettingError, ["is after end"]),
         ({"start": "soon"}, SettingError, ["start", "'soon'", "not a date"]),
         ({"start": 2010}, SettingError, ["start", "2010", "not a date"]),
         ({"features": ["rsj"]}, SettingError, ["rsj", "did you mean 'rsi'"]),

@@ -189,6 +189,8 @@ def test_a_history_shorter_than_the_window_is_refused_with_both_lengths(market: 
         PortfolioEnv(market, lookback=300)
     with pytest.raises(SettingError, match=r"must be between 2015-02-26 \(a window of 41 rows"):
         backtest(ready("inverse_volatility", market), market, start="2015-01-05")
+    with pytest.raises(SettingError, match=r"start '2015-03-20' must be before end '2015-03-02'"):
+        backtest({"cash": 1.0}, market, start="2015-03-20", end="2015-03-02")
 
 
 @pytest.mark.parametrize("name", ["inverse_volatility", "minimum_variance", "mean_variance"])

@@ -15,6 +15,7 @@ from market.names import unknown_name
 
 _RIDGE = 1e-6
 _BLOCK = 500
+_NUMBERS = 500_000  # of windows in memory at once
 
 
 def correlation(market: Market, window: int = 60, index: str = "") -> np.ndarray:
@@ -96,8 +97,11 @@ def _distances(rows: np.ndarray, window: int) -> np.ndarray:
     n = rows.shape[1]
     shrink = max(0.0, 1.0 - window / (2.0 * n))
     if not shrink:
-        return np.array(
-            [_distance(rows[t - window : t], rows[t]) for t in range(window, len(rows))]
+        pasts = np.lib.stride_tricks.sliding_window_view(rows[:-1], window, axis=0)
+        size = max(1, _NUMBERS // (window * n))
+        firsts = range(0, len(pasts), size)
+        return np.concatenate(
+            [_distance(pasts[i : i + size], rows[window + i : window + i + size]) for i in firsts]
         )
     centre = rows[:window].mean(axis=0)  # any; keeps the products small
     products = (rows - centre) @ (rows - centre).T
@@ -122,25 +126,21 @@ def _turned(products: np.ndarray, n: int, shrink: float) -> float:
     own = products[window, window] - 2.0 * mean[window] + level
     ridge = (shrink + _RIDGE) * variance
     gram[np.diag_indices(window)] += ridge * (window - 1) / (1.0 - shrink)
-    from scipy import linalg
-
-    solved = linalg.cho_solve(
-        linalg.cho_factor(gram, check_finite=False), across, check_finite=False
-    )
-    return float(own - across @ solved) / ridge / n
+    return float(own - across @ np.linalg.solve(gram, across)) / ridge / n
 
 
-def _distance(past: np.ndarray, today: np.ndarray) -> float:
-    """Squared Mahalanobis distance per asset, of (n,) from (window, n)."""
-    mean = past.mean(axis=0)
-    centred = past - mean
-    covariance = centred.T @ centred / (len(past) - 1)
-    ridge = _RIDGE * np.trace(covariance) / len(covariance)
-    if ridge == 0.0:
-        return 0.0
+def _distance(pasts: np.ndarray, today: np.ndarray) -> np.ndarray:
+    """Squared Mahalanobis distance per asset, of (B, n) from (B, n, window), shape (B,)."""
+    mean = pasts.mean(axis=2)
+    centred = pasts - mean[:, :, None]
+    covariance = centred @ centred.transpose(0, 2, 1) / (pasts.shape[2] - 1)
+    ridge = _RIDGE * np.trace(covariance, axis1=1, axis2=2) / today.shape[1]
+    still = ridge == 0.0
+    diagonal = np.arange(today.shape[1])
+    covariance[:, diagonal, diagonal] += np.where(still, 1.0, ridge)[:, None]
     surprise = today - mean
-    covariance[np.diag_indices_from(covariance)] += ridge
-    return float(surprise @ np.linalg.solve(covariance, surprise)) / len(surprise)
+    solved = np.linalg.solve(covariance, surprise[:, :, None])[:, :, 0]
+    return np.where(still, 0.0, (surprise * solved).mean(axis=1))
 
 
 def _risky(market: Market) -> list[int]:

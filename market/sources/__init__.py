@@ -77,6 +77,8 @@ def load_market(
 
     """
     first, last = _stamp("start", start), _stamp("end", end)
+    if first is not None and last is not None and first > last:
+        raise SettingError(f"start {first:%Y-%m-%d} is after end {last:%Y-%m-%d}")
     if name not in SOURCES:
         raise unknown_name("market", name, SOURCES)
     market, found = _raw(name, options)
