@@ -129,8 +129,8 @@ class BlackLittermanRule(MeanVarianceRule):
     Each asset's forecast is a view whose variance is the square of the forecasts' error, as it was
     out of sample (an asset's own volatility where nobody measured it). Forecasts are of returns
     that come, not of their mean, so the equilibrium is as uncertain of them as returns are: tau is
-    1 over the forecasts' horizon. A forecast that was never wrong is believed wholly; one that is
-    off by what the asset moves anyway, about half.
+    1 over the forecasts' horizon. A forecast that was never wrong is believed wholly, one that is
+    off by what the asset moves anyway about half, and one that was far off leaves 1/N.
 
     Args:
         tau: Variance of the equilibrium's mean as a fraction of S; None: 1 / horizon.
@@ -150,16 +150,17 @@ class BlackLittermanRule(MeanVarianceRule):
     def moments(
         self, outlook: Outlook, history: Market, chosen: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Posterior means and covariance."""
+        """Posterior means, and the covariance as it was."""
         views, covariance = super().moments(outlook, history, chosen)
         error = np.diag(covariance) ** 0.5 if outlook.error is None else outlook.error[chosen]
-        return black_litterman(
+        mean, _ = black_litterman(
             self.risk_aversion * covariance.mean(axis=1),
             covariance,
             views=views,
             uncertainty=error**2,
             tau=self.tau or 1.0 / outlook.horizon,
         )
+        return mean, covariance
 
 
 @dataclass(frozen=True, kw_only=True)
