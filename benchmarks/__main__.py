@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import goals, report, scaling, sekai_peer
+from benchmarks import features, goals, report, scaling, sekai_peer
 from benchmarks.games import make_market
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -20,6 +20,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="update docs/benchmarks.md and plot")
     asked = parser.parse_args()
     notes = []
+    if asked.only in features.NAME:
+        notes.append(f"{features.measure()}.")
+        print(notes[-1])
+    if asked.only == "features":
+        return
     if asked.no_peer:
         problem: str | None = "sekai was left out"
     else:
