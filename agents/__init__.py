@@ -27,7 +27,7 @@ _PLACES = {
     "maximum_diversification": "agents.risk_based:MaximumDiversification",
     "maximum_sharpe": "agents.optimisers:MaximumSharpe",
     "mean_variance": "agents.optimisers:MeanVariance",
-    "minimum_cvar": "agents.optimisers:MinimumCVaR",
+    "minimum_cvar": "agents.risk_based:MinimumCVaR",
     "minimum_variance": "agents.risk_based:MinimumVariance",
     "moving_average_reversion": "agents.online:MovingAverageReversion",
     "newton_step": "agents.online:NewtonStep",

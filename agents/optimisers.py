@@ -1,36 +1,88 @@
-"""Optimisers of expected return against risk, and of tail risk, solved by skfolio."""
+"""Optimisers of expected return against risk, solved by skfolio.
+
+All keep to the task's limits on weights inside their programme; those that maximise utility weigh
+the costs of trading, too.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from agents.moments import MeanName, mean_of
-from agents.quadratic import best_utility
+from agents.quadratic import best_ratio, best_utility
 from agents.rolling import RollingAgent, RollingSettings, given_prior
+from agents.room import Room
+from agents.schedule import PERIODS
 from agents.settings import require
+from agents.stated import StatedUtility
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeanVarianceSettings(RollingSettings):
-    """Settings of `mean_variance`."""
+class UtilitySettings(RollingSettings):
+    """What maximisers of utility have in common."""
 
     risk_aversion: float = 5.0  # lambda in w.mu - lambda/2 w.S.w
-    mean: MeanName = "bayes_stein"
-    solver: Literal["skfolio", "direct"] = "skfolio"  # "direct": the same optimum, 15 times faster
+    costs: bool = True  # whether the objective pays the task's costs of trading
+    holding: int | None = None  # periods a trade's cost is spread over; None: to the next rebalance
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, risk_aversion="(0, inf)")
+        require(self, risk_aversion="(0, inf)", holding="[1, inf)")
+
+    @property
+    def periods(self) -> int:
+        """Periods a trade's cost is spread over."""
+        if self.holding is not None:
+            return self.holding
+        every = self.rebalance_every
+        return every if isinstance(every, int) else PERIODS[every]
 
 
-class MeanVariance(RollingAgent):
+class UtilityAgent(RollingAgent):
+    """Maximises w.mu - lambda/2 w.S.w - costs / periods until the next rebalance."""
+
+    Settings: ClassVar[type] = UtilitySettings
+    may_hold_cash: ClassVar[bool] = True
+    limited: ClassVar[bool] = True
+    settings: Any
+
+    @property
+    def pays(self) -> bool:
+        """As the settings say, where the task has costs."""
+        return self.settings.costs and self.terms is not None and self.terms.rates is not None
+
+    def best(self, mean: np.ndarray, covariance: np.ndarray, room: Room) -> np.ndarray:
+        """The optimum by the direct path."""
+        return best_utility(
+            mean,
+            covariance,
+            self.settings.risk_aversion,
+            full=room.full,
+            trading=room.trading(self.settings.periods),
+            limits=room.limits,
+            budget=room.budget,
+            reach=room.reach,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanVarianceSettings(UtilitySettings):
+    """Settings of `mean_variance`."""
+
+    mean: MeanName = "bayes_stein"
+    solver: Literal["skfolio", "direct"] = "skfolio"  # "direct": the same optimum, in less time
+
+
+class MeanVariance(UtilityAgent):
     """Long-only mean-variance utility over risky assets, the rest in cash.
 
     max w.mu - lambda/2 w.S.w, w >= 0, sum w <= 1, with mu and S of returns over cash; mu shrunk
-    towards the minimum-variance portfolio's mean, S towards a multiple of the identity.
+    towards the minimum-variance portfolio's mean, S towards a multiple of the identity. Under a
+    task, less the costs of trading, spread over the periods to the next rebalance, and within the
+    task's limits on weights.
 
     Source: Markowitz, Portfolio selection (1952); Jorion, Bayes-Stein estimation for portfolio
     analysis (1986); Ledoit & Wolf, A well-conditioned estimator for large covariance matrices
@@ -38,27 +90,22 @@ class MeanVariance(RollingAgent):
     """
 
     Settings: ClassVar[type] = MeanVarianceSettings
-    may_hold_cash: ClassVar[bool] = True
     settings: MeanVarianceSettings
 
-    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
-        """The optimum of skfolio's `MeanRisk`, whose utility has no 1/2, or of `best_utility`."""
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._stated: StatedUtility | None = None
+
+    def solve(self, excess: np.ndarray, room: Room) -> np.ndarray:
+        """The optimum of skfolio's programme or of the direct one."""
         covariance = self.covariance(excess)
         mean = mean_of(excess, covariance, self.settings.mean)
-        aversion = self.settings.risk_aversion
         if self.settings.solver == "direct":
-            return best_utility(mean, covariance, aversion, full=full)
-        from skfolio.optimization import MeanRisk, ObjectiveFunction
-
-        model = MeanRisk(
-            objective_function=ObjectiveFunction.MAXIMIZE_UTILITY,
-            risk_aversion=aversion / 2.0,
-            prior_estimator=given_prior(mean, covariance),
-            max_weights=None,
-            budget=1.0 if full else None,
-            max_budget=None if full else 1.0,
-        )
-        return model.fit(excess).weights_
+            return self.best(mean, covariance, room)
+        if self._stated is None or not self._stated.fits(room):
+            self._stated = StatedUtility(room)
+        settings = self.settings
+        return self._stated.solve(mean, covariance, settings.risk_aversion, room, settings.periods)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,72 +126,57 @@ class MaximumSharpe(RollingAgent):
 
     Settings: ClassVar[type] = MaximumSharpeSettings
     may_hold_cash: ClassVar[bool] = True
+    limited: ClassVar[bool] = True
     settings: MaximumSharpeSettings
 
-    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
-        """The solution of skfolio's `MeanRisk` with the ratio as its objective."""
-        from skfolio.optimization import MeanRisk, ObjectiveFunction
-
+    def solve(self, excess: np.ndarray, room: Room) -> np.ndarray:
+        """The solution of skfolio's `MeanRisk`; within limits that of `best_ratio`."""
         covariance = self.covariance(excess)
         mean = mean_of(excess, covariance, self.settings.mean)
-        hopeless = mean.max() <= 0.0
-        if hopeless and not full:
-            return np.zeros(excess.shape[1])
-        objective = (
-            ObjectiveFunction.MINIMIZE_RISK if hopeless else ObjectiveFunction.MAXIMIZE_RATIO
-        )
+        if room._replace(rates=None).cheapest(-mean) @ mean <= 0.0:
+            if not room.full and not room.limited:
+                return np.zeros(len(mean))
+            return best_utility(
+                0.0 * mean,
+                covariance,
+                1.0,
+                full=room.full,
+                trading=room._replace(rates=None).trading(),
+                limits=room.limits,
+                budget=room.budget,
+                reach=room.reach,
+            )
+        if room.limited:
+            return best_ratio(
+                mean,
+                covariance,
+                full=room.full,
+                held=room.held,
+                limits=room.limits,
+                budget=room.budget,
+                reach=room.reach,
+            )
+        from skfolio.optimization import MeanRisk, ObjectiveFunction
+
         model = MeanRisk(
-            objective_function=objective, prior_estimator=given_prior(mean, covariance)
+            objective_function=ObjectiveFunction.MAXIMIZE_RATIO,
+            prior_estimator=given_prior(mean, covariance),
         )
         return model.fit(excess).weights_
 
 
 @dataclass(frozen=True, kw_only=True)
-class MinimumCVaRSettings(RollingSettings):
-    """Settings of `minimum_cvar`."""
+class BlackLittermanSettings(UtilitySettings):
+    """Settings of `black_litterman`; the risk aversion is that of the equilibrium, too."""
 
-    tail: float = 0.05  # probability of the losses whose mean is minimised
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, tail="(0, 1)")
-
-
-class MinimumCVaR(RollingAgent):
-    """The fully invested portfolio of least conditional value at risk over the window's days.
-
-    Source: Rockafellar & Uryasev, Optimization of conditional value-at-risk (2000).
-    """
-
-    Settings: ClassVar[type] = MinimumCVaRSettings
-    settings: MinimumCVaRSettings
-
-    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
-        """The solution of skfolio's `MeanRisk` with CVaR, a linear programme."""
-        from skfolio import RiskMeasure
-        from skfolio.optimization import MeanRisk
-
-        model = MeanRisk(
-            risk_measure=RiskMeasure.CVAR,
-            cvar_beta=1.0 - self.settings.tail,
-            prior_estimator=self.risk_prior(excess),
-        )
-        return model.fit(excess).weights_
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlackLittermanSettings(RollingSettings):
-    """Settings of `black_litterman`."""
-
-    risk_aversion: float = 5.0  # of the equilibrium and of the choice
     tau: float | None = None  # variance of the equilibrium mean over S; None: 1 / returns used
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, risk_aversion="(0, inf)", tau="(0, inf)")
+        require(self, tau="(0, inf)")
 
 
-class BlackLitterman(RollingAgent):
+class BlackLitterman(UtilityAgent):
     """Mean-variance utility after the window's means, as views, meet an equilibrium of 1/N.
 
     The equilibrium's expected returns are those that make equal weights optimal; each view is as
@@ -155,15 +187,13 @@ class BlackLitterman(RollingAgent):
     """
 
     Settings: ClassVar[type] = BlackLittermanSettings
-    may_hold_cash: ClassVar[bool] = True
     settings: BlackLittermanSettings
 
-    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+    def solve(self, excess: np.ndarray, room: Room) -> np.ndarray:
         """Best utility under the posterior means and covariances."""
         covariance = self.covariance(excess)
         n_rows = len(excess)
-        aversion = self.settings.risk_aversion
-        equilibrium = aversion * covariance.mean(axis=1)
+        equilibrium = self.settings.risk_aversion * covariance.mean(axis=1)
         mean, spread = black_litterman(
             equilibrium,
             covariance,
@@ -171,7 +201,7 @@ class BlackLitterman(RollingAgent):
             uncertainty=np.diag(covariance) / n_rows,
             tau=self.settings.tau or 1.0 / n_rows,
         )
-        return best_utility(mean, spread, aversion, full=full)
+        return self.best(mean, spread, room)
 
 
 def black_litterman(

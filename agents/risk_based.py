@@ -1,10 +1,21 @@
-"""Portfolios built from risk alone: no expected return enters. Fully invested in risky assets."""
+"""Portfolios built from risk alone: no expected return enters. Fully invested in risky assets.
+
+Those of minimum variance and minimum CVaR keep to the task's limits inside their programmes; the
+others are formulas, and limits act on what they give.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 import numpy as np
 
-from agents.rolling import RollingAgent
+from agents.rolling import RollingAgent, RollingSettings
+from agents.room import Room
+from agents.settings import require
+from agents.stated import StatedUtility
 
 
 class MinimumVariance(RollingAgent):
@@ -13,11 +24,19 @@ class MinimumVariance(RollingAgent):
     Source: Clarke, de Silva & Thorley, Minimum-variance portfolios in the US equity market (2006).
     """
 
-    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
-        """The solution of skfolio's `MeanRisk`."""
-        from skfolio.optimization import MeanRisk
+    limited: ClassVar[bool] = True
 
-        return MeanRisk(prior_estimator=self.risk_prior(excess)).fit(excess).weights_
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._stated: StatedUtility | None = None
+
+    def solve(self, excess: np.ndarray, room: Room) -> np.ndarray:
+        """The solution of the programme as skfolio states it: utility of risk alone."""
+        covariance = self.covariance(excess)
+        room = room._replace(rates=None)
+        if self._stated is None or not self._stated.fits(room):
+            self._stated = StatedUtility(room)
+        return self._stated.solve(np.zeros(len(covariance)), covariance, 1.0, room)
 
 
 class MaximumDiversification(RollingAgent):
@@ -26,7 +45,7 @@ class MaximumDiversification(RollingAgent):
     Source: Choueifaty & Coignard, Toward maximum diversification (2008).
     """
 
-    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+    def solve(self, excess: np.ndarray, room: Room) -> np.ndarray:
         """The solution of skfolio's `MaximumDiversification`."""
         from skfolio import optimization
 
@@ -41,7 +60,7 @@ class RiskParity(RollingAgent):
     portfolios (2010).
     """
 
-    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+    def solve(self, excess: np.ndarray, room: Room) -> np.ndarray:
         """Equal risk contributions to rounding."""
         return equal_risk(self.covariance(excess))
 
@@ -52,7 +71,7 @@ class HierarchicalRiskParity(RollingAgent):
     Source: Lopez de Prado, Building diversified portfolios that outperform out of sample (2016).
     """
 
-    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+    def solve(self, excess: np.ndarray, room: Room) -> np.ndarray:
         """The solution of skfolio's `HierarchicalRiskParity`."""
         from skfolio import optimization
 
@@ -63,10 +82,45 @@ class HierarchicalRiskParity(RollingAgent):
 class InverseVolatility(RollingAgent):
     """Weights in proportion to 1 / volatility: risk parity if correlations were equal."""
 
-    def solve(self, excess: np.ndarray, full: bool) -> np.ndarray:
+    def solve(self, excess: np.ndarray, room: Room) -> np.ndarray:
         """1 / sigma_i over its sum; an asset that does not move at all counts as 1e-8 a day."""
         inverse = 1.0 / np.maximum(excess.std(axis=0, ddof=1), 1e-8)
         return inverse / inverse.sum()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinimumCVaRSettings(RollingSettings):
+    """Settings of `minimum_cvar`."""
+
+    tail: float = 0.05  # probability of the losses whose mean is minimised
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, tail="(0, 1)")
+
+
+class MinimumCVaR(RollingAgent):
+    """The fully invested portfolio of least conditional value at risk over the window's days.
+
+    Source: Rockafellar & Uryasev, Optimization of conditional value-at-risk (2000).
+    """
+
+    Settings: ClassVar[type] = MinimumCVaRSettings
+    limited: ClassVar[bool] = True
+    settings: MinimumCVaRSettings
+
+    def solve(self, excess: np.ndarray, room: Room) -> np.ndarray:
+        """The solution of skfolio's `MeanRisk` with CVaR, a linear programme."""
+        from skfolio import RiskMeasure
+        from skfolio.optimization import MeanRisk
+
+        model = MeanRisk(
+            risk_measure=RiskMeasure.CVAR,
+            cvar_beta=1.0 - self.settings.tail,
+            prior_estimator=self.risk_prior(excess),
+            **_within(room),
+        )
+        return model.fit(excess).weights_
 
 
 def equal_risk(covariance: np.ndarray, budgets: np.ndarray | None = None) -> np.ndarray:
@@ -102,3 +156,25 @@ def equal_risk(covariance: np.ndarray, budgets: np.ndarray | None = None) -> np.
         raise ArithmeticError(f"risk parity did not converge: last step {size:.2g}")
     weights = x / sigma
     return weights / weights.sum()
+
+
+def _within(room: Room) -> dict[str, Any]:
+    """A room as settings of skfolio's convex optimisers."""
+    limits: dict[str, Any] = {"max_weights": None, "budget": room.budget if room.full else None}
+    if not room.full:
+        limits["max_budget"] = room.budget
+    if room.limits is not None:
+        limits["left_inequality"], limits["right_inequality"] = room.limits
+    if np.isfinite(room.reach):
+        limits["add_constraints"] = _near(room)
+    return limits
+
+
+def _near(room: Room) -> Callable[[Any], Any]:
+    """The limit on sum |w - held| as skfolio asks for it: a function of cvxpy's weights."""
+    import cvxpy
+
+    def condition(weights: Any) -> Any:
+        return cvxpy.norm1(weights - room.held) <= room.reach
+
+    return condition

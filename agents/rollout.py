@@ -20,6 +20,13 @@ class Closing(NamedTuple):
     weight: float
 
 
+class Failure(NamedTuple):
+    """A decision that could not be made; what was held stayed as it was."""
+
+    date: pd.Timestamp
+    reason: str
+
+
 class Rollout(NamedTuple):
     """n periods from a decision at `dates[0]` to the last return at `dates[n]`."""
 
@@ -31,10 +38,12 @@ class Rollout(NamedTuple):
     costs: np.ndarray  # (n,) fraction of value paid
     turnover: np.ndarray  # (n,)
     rewards: np.ndarray  # (n,)
+    terms: dict[str, np.ndarray]  # (n,) each: what the rewards are the sums of
     risk_free: np.ndarray  # (n,)
-    binding: dict[str, np.ndarray]  # (n,) bool per constraint: it moved the target
+    binding: dict[str, np.ndarray]  # (n,) bool per constraint: it moved or held back the target
     unmet: np.ndarray  # (n,) bool: some limit could not be met
     closings: tuple[Closing, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
 
 def roll(
@@ -67,7 +76,7 @@ def roll(
     first = t = market.index(info["date"])
     steps: list[dict[str, Any]] = []
     closings: list[Closing] = []
-    over = False
+    n_failures, over = len(agent.failures), False
     while not over:
         history = market.upto(t - task.decision_lag)
         held = info["weights"].copy()
@@ -77,12 +86,14 @@ def roll(
         except ValueError as error:
             name = name_of(type(agent))
             raise SettingError(f"{name} on {market.dates[t]:%Y-%m-%d}: {error}") from error
-        steps.append(info | {"reward": reward})
+        limits = {
+            key: flag or agent.binding.get(key) for key, flag in info.get("binding", {}).items()
+        }
+        steps.append(info | {"reward": reward, "binding": limits})
         for i in np.flatnonzero(info.get("closed", ())):
             closings.append(Closing(market.dates[t], market.assets[i], float(held[i])))
         over, t = terminated or truncated, t + 1
     collected = {key: np.array([step[key] for step in steps]) for key in _KEPT}
-    limits = steps[0].get("binding", {})
     return Rollout(
         dates=market.dates[first : t + 1],
         values=np.concatenate([[1.0], collected["value"]]),
@@ -92,10 +103,18 @@ def roll(
         costs=collected["cost"],
         turnover=collected["turnover"],
         rewards=collected["reward"],
+        terms={
+            key: np.array([step["reward_terms"][key] for step in steps])
+            for key in steps[0]["reward_terms"]
+        },
         risk_free=market.risk_free[first + 1 : t + 1],
-        binding={key: np.array([bool(step["binding"][key]) for step in steps]) for key in limits},
+        binding={
+            key: np.array([bool(step["binding"][key]) for step in steps])
+            for key in steps[0]["binding"]
+        },
         unmet=np.array([step.get("unmet", False) for step in steps]),
         closings=tuple(closings),
+        failures=tuple(Failure(*failure) for failure in agent.failures[n_failures:]),
     )
 
 
@@ -125,10 +144,12 @@ def path_metrics(path: Any, periods_per_year: int) -> dict[str, float]:
 
 
 def evaluation(path: Rollout, market: Market) -> dict[str, float]:
-    """What a learning curve shows of a path: its measures, mean weights by asset, mean reward."""
+    """What a learning curve shows of a path: measures, mean weights, mean reward and its terms."""
     values = path_metrics(path, market.periods_per_year)
     for asset, weight in zip(market.assets, path.targets.mean(0), strict=True):
         values[f"weight/{asset}"] = float(weight)
+    for term, amounts in path.terms.items():
+        values[f"reward/{term}"] = float(amounts.mean())
     return values | {"reward": float(path.rewards.mean())}
 
 

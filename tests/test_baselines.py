@@ -172,7 +172,7 @@ def test_a_failed_solve_is_named_counted_and_trades_nothing(monkeypatch):
     market = random_market()
     agent = MeanVariance(rebalance_every=1)
 
-    def fail(excess, full):
+    def fail(excess, room):
         import cvxpy
 
         raise cvxpy.error.SolverError("no solution")

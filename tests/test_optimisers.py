@@ -17,13 +17,14 @@ from agents import AGENTS
 from agents.baselines import Index, SixtyForty
 from agents.moments import covariance_of, mean_of
 from agents.momentum import CrossSectionalMomentum, TimeSeriesMomentum, VolatilityManaged
-from agents.optimisers import BlackLitterman, MaximumSharpe, MeanVariance, MinimumCVaR
+from agents.optimisers import BlackLitterman, MaximumSharpe, MeanVariance
 from agents.optimisers import black_litterman as posterior
 from agents.quadratic import Trading, best_utility
 from agents.risk_based import (
     HierarchicalRiskParity,
     InverseVolatility,
     MaximumDiversification,
+    MinimumCVaR,
     MinimumVariance,
     RiskParity,
     equal_risk,
