@@ -20,6 +20,8 @@ commands:
   walk-forward  refit agents through the years; one path of test windows, table and report
   evaluate      back-test a saved agent on other data, other days or under other rules
   report        make an HTML report of runs
+  monitor       hold new days against what a run was trained on; refit it on request
+  explain       what drives a run's weights: inputs, importance, limits, reasons
   data          list, show and check market data, audit features for leaks
 
 options:

@@ -191,7 +191,7 @@ def evaluate(argv: list[str]) -> int:
         raise SettingError(f"--output takes one run, got {len(runs)}")
     made = []
     for run in runs:
-        config = _run_config(run.path, "trust" in line.flags)
+        config = run_config(run.path, "trust" in line.flags)
         ruled = replace(config, task=changed(config.task, rules))
         one = play(run, ruled, changes, values.get("start"))
         made.append(replace(one, notes=[*other_rules(config.task, ruled.task), *one.notes]))
@@ -245,6 +245,20 @@ def data(argv: list[str]) -> int:
     return run(argv)
 
 
+def monitor(argv: list[str]) -> int:
+    """Hold new days against what a run was trained on; refit it on request."""
+    from experiments.monitor_commands import monitor as run
+
+    return run(argv)
+
+
+def explain(argv: list[str]) -> int:
+    """Say what drives a run's weights."""
+    from experiments.explain_commands import explain as run
+
+    return run(argv)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "compare": compare,
@@ -252,6 +266,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": evaluate,
     "report": report,
     "data": data,
+    "monitor": monitor,
 }
 
 
@@ -286,7 +301,7 @@ def _need_run(name: str, words: Sequence[str]) -> None:
         )
 
 
-def _run_config(folder: Path, trusted: bool) -> ExperimentConfig:
+def run_config(folder: Path, trusted: bool) -> ExperimentConfig:
     """The settings a run was made with."""
     from experiments.agent_choice import agent_class
 

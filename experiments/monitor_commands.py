@@ -1,0 +1,165 @@
+"""`allocgym monitor`: checks, what they say in words, and the refit beside the old agent."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.config import DataConfig, ExperimentConfig
+from experiments.options import Option, options_of, show_help
+from experiments.settings import build, read_tokens, resolve
+from experiments.yaml_file import Document
+from market.errors import SettingError
+
+if TYPE_CHECKING:
+    from experiments.monitor import Report
+    from experiments.retrain import SideBySide
+    from experiments.runs import Run
+
+FLAGS = ("json", "replace", "trust", "debug")
+EXAMPLES = """exit status:
+  0  nothing has changed that these checks can see
+  1  something asks for attention: an alarm, or a refit that failed
+  2  a setting or the data are wrong; nothing was checked
+
+examples:
+  allocgym monitor results/train/ppo/seed_000
+  allocgym monitor results/train/ppo/seed_000 --data.options.path new.csv --last 252 --json
+  allocgym monitor results/train/ppo/seed_000 --retrain 2017-06-30
+  allocgym monitor results/train/ppo/seed_000 --retrain 2017-06-30 --replace"""
+
+
+def monitor(argv: list[str]) -> int:
+    """Hold new days against the days a run was trained on: allocgym monitor RUN [--key value].
+
+    Checks the distribution of features, change points in performance, market regimes, volatility,
+    turnover and cost. Nothing is written unless --output or --retrain say so. With --json the
+    report is printed as JSON alone. --retrain DATE fits the same settings again on days up to that
+    date and shows old and new on the days after it, which neither has seen; only with --replace
+    does the new one take the old one's place, and the old one is kept.
+    """
+    from experiments.monitor import MonitorSettings
+
+    line = read_tokens(argv, flags=FLAGS)
+    options = [
+        *options_of(MonitorSettings, "", "The checks."),
+        Option("output", str | None, None, "File for the report, .json.", "The checks."),
+        Option("retrain", str | None, None, "Last day a refit may know.", "A refit."),
+        *options_of(DataConfig, "data.", "Data that differ from the run's own, or carry on."),
+    ]
+    if "help" in line.flags or not line.words:
+        usage = "RUN [--json] [--replace] [--key value ...]"
+        show_help("allocgym monitor", usage, inspect.getdoc(monitor) or "", options, EXAMPLES)
+        return 0
+    values = resolve(Document(), line.pairs, options)
+    changes = {k.removeprefix("data."): v for k, v in values.items() if k.startswith("data.")}
+    cut = values.get("retrain")
+    if "replace" in line.flags and cut is None:
+        raise SettingError("--replace needs --retrain DATE: nothing else makes a new agent")
+    run, config = one_run(line.words, "trust" in line.flags)
+    if cut is not None:
+        from experiments.retrain import plan_refit
+
+        plan_refit(run, config, changes, cut)  # what is wrong with it shows before any work
+    report = _check(run, config, changes, build(MonitorSettings, values))
+    found = report.plain()
+    status = report.status
+    if cut is not None:
+        command = shlex.join(["allocgym", "monitor", *argv])
+        refit = _refit(run, config, changes, cut, command, "replace" in line.flags)
+        found, status = found | {"refit": refit}, max(status, int("error" in refit))
+        found["status"] = status
+    _show(found, "json" in line.flags)
+    if output := values.get("output"):
+        _write(found, Path(output))
+    return status
+
+
+def one_run(words: list[str], trusted: bool) -> tuple[Run, ExperimentConfig]:
+    """The one run that the words name, and its settings."""
+    from experiments.commands import run_config
+    from experiments.run_dir import find_runs
+
+    runs = find_runs(words)
+    if len(runs) > 1:
+        raise SettingError(f"expected one run, got {len(runs)}; name its folder, {runs[0].path}")
+    return runs[0], run_config(runs[0].path, trusted)
+
+
+def _check(run: Run, config: ExperimentConfig, changes: Mapping[str, Any], settings: Any) -> Report:
+    from experiments.monitor import monitor as check
+
+    return check(run, config, changes, settings)
+
+
+def _refit(
+    run: Run,
+    config: ExperimentConfig,
+    changes: Mapping[str, Any],
+    cut: str,
+    command: str,
+    replace: bool,
+) -> dict[str, Any]:
+    from experiments.retrain import replace_run, retrain
+
+    both = retrain(run, config, changes, cut, command)
+    if both.done.failed:
+        return {"cut": cut, "error": both.done.failed[0].error, "replaced": False}
+    found = _side_by_side(both) | {"cut": cut, "replaced": replace}
+    new = both.done.runs[0]
+    if replace:
+        found |= {"kept": str(replace_run(run, new)), "run": str(run.path)}
+    else:
+        found |= {"run": str(new.path)}
+    return found
+
+
+def _side_by_side(both: SideBySide) -> dict[str, Any]:
+    assert both.old is not None and both.new is not None and both.difference is not None
+    dates = both.new.backtest.dates
+    return {
+        "days": [f"{dates[1]:%Y-%m-%d}", f"{dates[-1]:%Y-%m-%d}", len(dates) - 1],
+        "old": both.old.backtest.metrics(),
+        "new": both.new.backtest.metrics(),
+        "sharpe_difference": both.difference._asdict(),
+        "verdict": both.verdict,
+    }
+
+
+def _show(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        json.dump(_finite(found), sys.stdout, indent=1, allow_nan=False)
+        print()
+        return
+    from experiments.monitor_view import print_refit, print_report
+
+    print_report(found)
+    if "refit" in found:
+        print_refit(found["refit"])
+
+
+def _finite(value: Any) -> Any:
+    """Numbers that JSON has no word for as null."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    if isinstance(value, float):
+        return float(value) if abs(value) < float("inf") else None
+    return value
+
+
+def _write(found: dict[str, Any], path: Path) -> None:
+    from experiments.run_dir import write_atomic
+
+    if path.suffix != ".json":
+        raise SettingError(f"--output must end in .json, got {path}")
+    try:
+        write_atomic(path, json.dumps(_finite(found), indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise SettingError(f"--output: cannot write {path}: {error.strerror}") from error
