@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import pandas as pd
 
 from agents import name_of
 from agents.settings import NoSettings, as_dict, build_settings
@@ -64,8 +63,7 @@ class Agent(ABC):
         hindsight: True where the agent was shown the future on purpose; never ranked.
         binding: Limits of the task that the last decision stands at where the agent itself keeps to
             them, so that the environment has nothing to move.
-        failures: Date and reason of each decision that could not be made; holdings stayed as they
-            were.
+        failed: Why the last decision could not be made, where it could not; what was held stayed.
 
     """
 
@@ -73,7 +71,7 @@ class Agent(ABC):
     lookback: int = 1
     hindsight: ClassVar[bool] = False
     binding: Mapping[str, bool] = MappingProxyType({})
-    failures: Sequence[tuple[pd.Timestamp, str]] = ()
+    failed: str | None = None
 
     def __init__(self, **settings: Any) -> None:
         self.settings: Any = build_settings(self.Settings, settings, name_of(type(self)))

@@ -53,6 +53,7 @@ class RollingAgent(Agent):
             limits allow.
         limited: Whether `solve` keeps to the task's limits; else they act on its answer.
         pays: Whether `solve` weighs the costs of trading.
+        failures: Date and reason of every solve that failed since the agent was made.
 
     """
 
@@ -100,7 +101,7 @@ class RollingAgent(Agent):
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
         """The optimum when a rebalance is due, else what is held."""
-        settings, self.binding = self.settings, {}
+        settings, self.binding, self.failed = self.settings, {}, None
         if self.terms is not None:
             self.terms.check(history)
         if not is_due(history, weights, settings.rebalance_every, self.lookback):
@@ -114,7 +115,8 @@ class RollingAgent(Agent):
         try:
             return self._target(excess, chosen, history, weights)
         except solver_errors() as error:
-            self.failures.append((history.dates[-1], f"{type(error).__name__}: {error}"))
+            self.failed = f"{type(error).__name__}: {error}"
+            self.failures.append((history.dates[-1], self.failed))
             return weights
 
     def save(self, folder: Path) -> None:

@@ -76,7 +76,8 @@ def roll(
     first = t = market.index(info["date"])
     steps: list[dict[str, Any]] = []
     closings: list[Closing] = []
-    n_failures, over = len(agent.failures), False
+    failures: list[Failure] = []
+    over = False
     while not over:
         history = market.upto(t - task.decision_lag)
         held = info["weights"].copy()
@@ -90,6 +91,8 @@ def roll(
             key: flag or agent.binding.get(key) for key, flag in info.get("binding", {}).items()
         }
         steps.append(info | {"reward": reward, "binding": limits})
+        if agent.failed is not None:
+            failures.append(Failure(market.dates[t], agent.failed))
         for i in np.flatnonzero(info.get("closed", ())):
             closings.append(Closing(market.dates[t], market.assets[i], float(held[i])))
         over, t = terminated or truncated, t + 1
@@ -114,7 +117,7 @@ def roll(
         },
         unmet=np.array([step.get("unmet", False) for step in steps]),
         closings=tuple(closings),
-        failures=tuple(Failure(*failure) for failure in agent.failures[n_failures:]),
+        failures=tuple(failures),
     )
 
 

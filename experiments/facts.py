@@ -77,11 +77,14 @@ def configs(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """Caveats that came with the data, then what was odd about the files; each once."""
+    """Caveats of the data, what was odd about the files, decisions that failed; each once."""
     found: dict[str, None] = {}
     for run in runs:
         given = run.manifest.get("data", {}).get("notes") or []
         found |= dict.fromkeys(map(str, given) if isinstance(given, list) else [str(given)])
     for run in runs:
         found |= dict.fromkeys(f"{run.agent} seed {run.seed}: {note}" for note in run.notes)
+        if failed := run.manifest.get("failed_decisions"):
+            text = f"{len(failed)} decisions failed and traded nothing, the first on {failed[0]}"
+            found[f"{run.agent} seed {run.seed}: {text}"] = None
     return list(found)

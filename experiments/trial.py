@@ -141,7 +141,9 @@ def conclude(run: RunFolder, monitor: RunMonitor, market: Market, task: Task, pl
     result = Backtest.of(play(task), market)
     run.write_robustness(harder(play, task))
     run.write_backtest(result.frame())
-    monitor.result(result.metrics())
+    if result.failures:
+        run.update(failed_decisions=[f"{day:%Y-%m-%d} {why}" for day, why in result.failures])
+    monitor.result(result.metrics() | {"failed_decisions": float(len(result.failures))})
     manifest = run.manifest
     history.note(
         run.path.parents[1],

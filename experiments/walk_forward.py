@@ -150,7 +150,10 @@ class Relay(Agent):
         """The target of whoever is on duty."""
         row = history.n_periods - 1 + self.decision_lag
         on_duty = int(np.searchsorted(self.rows, row, side="right")) - 1
-        return self.agents[max(0, on_duty)].act(history, weights)
+        agent = self.agents[max(0, on_duty)]
+        target = agent.act(history, weights)
+        self.binding, self.failed = agent.binding, agent.failed
+        return target
 
 
 def walk(config: WindowedConfig, seed: int, command: str, watch: Watcher | None) -> Path:

@@ -10,6 +10,10 @@ from agents.baselines import BuyAndHold, Cash, EqualWeight
 from agents.optimisers import MeanVariance
 from agents.schedule import is_due
 from experiments.backtest import backtest
+from experiments.config import AgentConfig, DataConfig, ExperimentConfig
+from experiments.facts import notes
+from experiments.runs import Run
+from experiments.trial import Trial, trial
 from market import Market
 
 
@@ -181,6 +185,50 @@ def test_a_failed_solve_is_named_counted_and_trades_nothing(monkeypatch):
     weights = np.array([0.1, 0.2, 0.3, 0.2, 0.2])
     np.testing.assert_array_equal(agent.act(market, weights), weights)
     assert agent.failures == [(market.dates[-1], "SolverError: no solution")]
+
+
+def test_failed_decisions_are_in_the_path_by_date_and_reason(monkeypatch):
+    market = random_market(n_periods=330, drift=0.002)
+    agent = MeanVariance(window=252, rebalance_every=21, risk_aversion=20.0)
+    days = [market.dates[t] for t in (273, 315)]  # decisions fall on rows 252, 273, 294 and 315
+    last = [market.returns[t, 0] - market.risk_free[t] for t in (273, 315)]
+    solve = agent.solve
+
+    def sometimes(excess, room):
+        if excess[-1, 0] in last:
+            raise ArithmeticError("no such weights")
+        return solve(excess, room)
+
+    monkeypatch.setattr(agent, "solve", sometimes)
+    path = backtest(agent, market)
+    reason = "ArithmeticError: no such weights"
+    assert path.failures == tuple((day, reason) for day in days)
+    np.testing.assert_allclose(path.turnover[[21, 63]], 0.0, atol=1e-12)
+    assert path.turnover[[0, 42]].min() > 1e-3
+    assert backtest(EqualWeight(), market).failures == ()
+
+
+def test_failed_decisions_are_in_the_run_and_its_report(tmp_path):
+    """Risk parity of an asset that never moves has no solution."""
+    dates = pd.bdate_range("2020-01-01", periods=90)
+    moves = 0.01 * np.random.default_rng(0).standard_normal(90)
+    prices = pd.DataFrame({"moves": 100 * np.exp(moves.cumsum()), "rests": 50.0}, dates)
+    prices.rename_axis("date").to_csv(tmp_path / "prices.csv")
+    config = ExperimentConfig(
+        agent=AgentConfig(
+            name="risk_parity",
+            settings={"window": 10, "rebalance_every": 10, "covariance": "empirical"},
+        ),
+        data=DataConfig(source="files", options={"path": str(tmp_path / "prices.csv")}),
+        results=str(tmp_path / "results"),
+    )
+    run = Run.read(trial(Trial(config, 0)))
+    failed = run.manifest["failed_decisions"]
+    assert failed[0].endswith("ArithmeticError: risk parity needs assets that vary")
+    assert run.metrics["test/failed_decisions"].iloc[-1] == len(failed) >= 2
+    assert any(
+        f"{len(failed)} decisions failed and traded nothing" in note for note in notes([run])
+    )
 
 
 def test_assets_without_a_full_window_are_left_out():
