@@ -39,6 +39,7 @@ from envs.overlays import (
     ValueAtRiskLimit,
     VolatilityTarget,
 )
+from envs.simulator import holds_true
 from envs.weight_limits import WeightLimits
 from market import ActionError, Market, SettingError
 
@@ -119,7 +120,7 @@ class ConstraintSet:
     def __bool__(self) -> bool:
         return bool(self.limits or self.overlays)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Keys of `binding`, in order."""
         return (*(self.limits.names if self.limits else ()), *(name for name, _ in self.overlays))
@@ -184,19 +185,20 @@ class ConstraintSet:
         shape, n_assets = target.shape[:-1], target.shape[-1]
         point, near = target.reshape(-1, n_assets), held.reshape(-1, n_assets)
         t = t.reshape(-1) if isinstance(t, np.ndarray) and t.ndim else t
-        weights, binding, unmet = self._limited(point, near, t)
+        weights, [*binding, unmet] = self._limited(point, near, t)
         if self.overlays:
             limited = weights
-            situation = Situation(t, np.reshape(value, -1), np.reshape(drawdown, -1))
+            situation = Situation(t, *(np.asarray(part).reshape(-1) for part in (value, drawdown)))
             memory = {key: part.reshape(-1) for key, part in memory.items()}
             weights, memory, reduced, unmet_risk = self._overlaid(weights, situation, memory)
             memory = {key: part.reshape(shape) for key, part in memory.items()}
-            binding |= reduced
+            binding += reduced
             if self.limits is not None and weights is not limited:
-                _, unmet = self.limits.standing(weights, near, weights)
+                unmet = self.limits.standing(weights, near, weights)[-1]
             unmet = unmet | unmet_risk
-        binding = {key: part.reshape(shape) for key, part in binding.items()}
-        return weights.reshape(target.shape), memory, binding, unmet.reshape(shape)
+        flags = [part.reshape(shape) for part in binding]
+        named = dict(zip(self.names, flags, strict=True))
+        return weights.reshape(target.shape), memory, named, unmet.reshape(shape)
 
     @cached_property
     def _limits(self) -> WeightLimits:
@@ -204,55 +206,58 @@ class ConstraintSet:
         return self.limits or WeightLimits((), self.market.assets, self.market.has_cash)
 
     @cached_property
+    def _keys(self) -> list[tuple[str, ...]]:
+        """What each overlay remembers."""
+        return [tuple(overlay.initial(())) for _, overlay in self.overlays]
+
+    @cached_property
     def _all_tradable(self) -> bool:
         return bool(self.market.tradable.all())
 
-    def _limited(self, point: Array, held: Array, t: Any) -> tuple[Array, dict[str, Flags], Flags]:
-        """Weights within the limits, which of them were at work, and which rows miss one."""
+    def _limited(self, point: Array, held: Array, t: Any) -> tuple[Array, Flags]:
+        """Weights within the limits; which of them were at work, and last which rows miss one."""
         if self.limits is None:
-            return point, {}, np.zeros(len(point), bool)
+            return point, np.zeros((1, len(point)), bool)
         tradable = None
         if not self._all_tradable:
             tradable = np.broadcast_to(self.market.tradable[t], point.shape)
             tradable = None if tradable.all() else tradable
         weights = self.limits.project(point, held, tradable)
-        return weights, *self.limits.standing(weights, held, point)
+        return weights, self.limits.standing(weights, held, point)
 
     def _overlaid(
         self, weights: Array, situation: Situation, memory: Memory
-    ) -> tuple[Array, Memory, dict[str, Flags], Flags]:
+    ) -> tuple[Array, Memory, list[Flags], Flags]:
         """Weights after every overlay; again, where one has undone what another had met."""
         none = np.zeros(len(weights), bool)
-        binding, unmet = {name: none for name, _ in self.overlays}, none
-        following = dict(memory)
+        moved, unmet, following = [none] * len(self.overlays), none, dict(memory)
         for again in range(len(self.overlays)):
             before = weights
-            for name, overlay in self.overlays:
-                keys = overlay.initial(())
+            for i, (name, overlay) in enumerate(self.overlays):
+                keys = self._keys[i]
                 if again and keys:
                     continue  # a rule with memory decides once
                 own = {key: memory[f"{name}.{key}"] for key in keys}
                 share, missed, own = overlay.verdict(weights, situation, own)
                 following |= {f"{name}.{key}": part for key, part in own.items()}
-                weights, moved, stuck = self._mixed(weights, share, overlay.safe, situation.t)
-                binding[name] = binding[name] | moved
-                unmet = unmet | missed | stuck
+                less = share < 1.0
+                if holds_true(less):
+                    unmet = unmet | missed
+                    if not self._all_tradable:
+                        stuck = less & ~self.market.tradable[situation.t, overlay.safe]
+                        less, unmet = less & ~stuck, unmet | stuck
+                    weights = _mixed(weights, np.where(less, share, 1.0), overlay.safe)
+                    moved[i] = moved[i] | less
             if weights is before or len(self.overlays) == 1:
                 break
-        return weights, following, binding, unmet
+        return weights, following, moved, unmet
 
-    def _mixed(self, weights: Array, share: Array, safe: int, t: Any) -> tuple[Array, Flags, Flags]:
-        """Share * weights + (1 - share) * safe, which rows that moved, and which it could not."""
-        less = share < 1.0
-        if not less.any():
-            return weights, less, less
-        stuck = np.zeros_like(less)
-        if not self._all_tradable:
-            stuck = less & ~self.market.tradable[t, safe]
-            share, less = np.where(stuck, 1.0, share), less & ~stuck
-        mixed = share[:, None] * weights
-        mixed[:, safe] += 1.0 - share
-        return mixed, less, stuck
+
+def _mixed(weights: Array, share: Array, safe: int) -> Array:
+    """Share * weights + (1 - share) * safe."""
+    mixed = share[:, None] * weights
+    mixed[:, safe] += 1.0 - share
+    return mixed
 
 
 def _rows_like(values: Any, point: Array, shape: tuple[int, ...]) -> Any:

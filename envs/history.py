@@ -74,30 +74,27 @@ class RollingMoments:
         """Moments for weights (B, N) at t, int or (B,)."""
         if self.covariances is None:
             return self._from_windows(weights, t)
-        rows = np.full(1, t) if np.ndim(t) == 0 else t
+        rows = np.asarray(t).reshape(-1)
         if COMPILES:
             from envs.history_row import moments  # with numba, which takes a while
 
-            own = moments(weights, rows, self.means, self.covariances, self.safe)
-        else:
-            own = self._moments(weights, rows, self.covariances)
-        mean, variance, covariance = own
-        safe_variance = self.covariances[rows, self.safe, self.safe]
-        safe_mean, enough = self.means[rows, self.safe], self.enough[rows]
-        return Moments(mean, safe_mean, variance, covariance, safe_variance, enough)
-
-    def _moments(
-        self, weights: Array, t: Indices, covariances: Array
-    ) -> tuple[Array, Array, Array]:
-        """As `history_row.moments`, by numpy."""
-        t = np.broadcast_to(t, len(weights))
+            found = moments(weights, rows, self.means, self.covariances, self.safe)
+            return Moments._make([*found, self.enough[rows]])
         with_assets = np.empty(weights.shape)  # covariance of the portfolio with each asset
+        rows = np.broadcast_to(rows, len(weights))
         for start in range(0, len(weights), CHUNK):
             part = slice(start, start + CHUNK)
-            gathered = np.take(covariances, t[part], axis=0)  # (B, N, N)
-            with_assets[part] = np.matmul(weights[part, None, :], gathered)[:, 0]
-        mean, variance = (np.add.reduce(x * weights, -1) for x in (self.means[t], with_assets))
-        return mean, variance, with_assets[:, self.safe]
+            covariances = np.take(self.covariances, rows[part], axis=0)  # (B, N, N)
+            with_assets[part] = np.matmul(weights[part, None, :], covariances)[:, 0]
+        means = self.means[rows]
+        return Moments(
+            np.add.reduce(means * weights, axis=-1),
+            means[:, self.safe],
+            np.add.reduce(with_assets * weights, axis=-1),
+            with_assets[:, self.safe],
+            self.covariances[rows, self.safe, self.safe],
+            self.enough[rows],
+        )
 
     def _from_windows(self, weights: Array, t: Any) -> Moments:
         assert self._windows is not None

@@ -11,8 +11,8 @@ Array = NDArray[np.float64]
 @compiled
 def moments(
     weights: Array, t: NDArray[np.int64], means: Array, covariances: Array, safe: int
-) -> tuple[Array, Array, Array]:
-    """Mean and variance of each portfolio, and its covariance with the safe asset, (B,) each.
+) -> Array:
+    """Means of portfolio and safe asset, variance, covariance, variance of the safe asset, (5, B).
 
     Args:
         weights: (B, N).
@@ -23,19 +23,19 @@ def moments(
 
     """
     n_rows, n_assets = weights.shape
-    mean, variance, covariance = np.zeros(n_rows), np.zeros(n_rows), np.zeros(n_rows)
-    with_assets = np.empty(n_assets)  # covariance of the portfolio with each asset
+    found, with_assets = np.zeros((5, n_rows)), np.empty(n_assets)
     for i in range(n_rows):
         row = t[i % len(t)]
         for j in range(n_assets):
-            with_assets[j] = 0.0
+            with_assets[j] = 0.0  # covariance of the portfolio with each asset
         for j in range(n_assets):
             weight = weights[i, j]
             if weight != 0.0:
+                found[0, i] += weight * means[row, j]
                 for k in range(n_assets):
                     with_assets[k] += weight * covariances[row, j, k]
         for j in range(n_assets):
-            mean[i] += weights[i, j] * means[row, j]
-            variance[i] += weights[i, j] * with_assets[j]
-        covariance[i] = with_assets[safe]
-    return mean, variance, covariance
+            found[2, i] += weights[i, j] * with_assets[j]
+        found[1, i], found[3, i] = means[row, safe], with_assets[safe]
+        found[4, i] = covariances[row, safe, safe]
+    return found

@@ -11,33 +11,40 @@ Flags = NDArray[np.bool_]
 
 @compiled
 def standing(
-    rows: tuple[Array, Array, Array], members: Array, n_risky: int, near: Array, beyond: Array
-) -> tuple[Flags, Flags]:
-    """Which limits rows that were moved have reached, (B, 2M), and which rows miss one, (B,).
+    rows: tuple[Array, Array, Array],
+    members: Array,
+    n_risky: int,
+    edges: tuple[Array, Array],
+    owners: Flags,
+) -> Flags:
+    """Which of the rows that were moved have reached each limit, and last which miss one.
 
     Args:
         rows: Weights, weights held and weights asked for, (B, N) each.
         members: Groups, (G, N) of 0 and 1.
         n_risky: Assets that count for turnover and cardinality.
-        near: From where a measure has reached its limit, (2M,).
-        beyond: From where it misses it, (2M,).
+        edges: From where a measure or its negative has reached a limit, and misses it, (2M,) each.
+        owners: Which limits an edge belongs to, (2M, limits).
+
+    Returns:
+        (limits + 1, B).
 
     """
-    weights, held, asked = rows
-    n_rows, size = len(weights), len(near) // 2
-    reached, missed = np.zeros((n_rows, 2 * size), np.bool_), np.zeros(n_rows, np.bool_)
-    measures = np.empty(size)
-    for i in range(n_rows):
+    (weights, held, asked), (near, beyond) = rows, edges
+    size, n_limits = len(near) // 2, owners.shape[1]
+    flags, measures = np.zeros((n_limits + 1, len(weights)), np.bool_), np.empty(size)
+    for i in range(len(weights)):
         _measure(weights[i], held[i], members, n_risky, measures)
         moved = False
         for j in range(weights.shape[1]):
             moved |= weights[i, j] != asked[i, j]
-        for k in range(size):
-            above, below = measures[k], -measures[k]
-            missed[i] |= above > beyond[k] or below > beyond[size + k]
-            reached[i, k] = moved and above >= near[k]
-            reached[i, size + k] = moved and below >= near[size + k]
-    return reached, missed
+        for k in range(2 * size):
+            measure = measures[k] if k < size else -measures[k - size]
+            flags[n_limits, i] |= measure > beyond[k]
+            if moved and measure >= near[k]:
+                for limit in range(n_limits):
+                    flags[limit, i] |= owners[k, limit]
+    return flags
 
 
 @compiled

@@ -75,7 +75,7 @@ class Region:
         limit = 2.0 * self.turnover if held is not None else np.inf
         near_to = held if np.isfinite(limit) else None
         request = Request(point, near_to, self.bounds if bounds is None else bounds, limit)
-        if np.abs(point).max() <= LARGE:
+        if np.maximum.reduce(np.abs(point), axis=None) <= LARGE:
             return self._nearest(request)
         large = np.abs(point).max(axis=-1) > LARGE
         close = np.maximum(point - point.max(axis=-1, keepdims=True), -FARTHEST)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.history import Moments, Past
+from envs.simulator import holds_true
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -26,7 +27,7 @@ def normal_share(past: Moments, quantile: float, limit: float) -> tuple[Array, F
     mean, safe_mean, variance, covariance, safe_variance, enough = past
     risk = quantile * np.sqrt(np.maximum(variance, 0.0)) - mean
     over = enough & (risk > limit * (1.0 + ROUNDING))
-    if not over.any():
+    if not holds_true(over):
         return np.ones(len(over)), over
     slope, room = mean - safe_mean, limit + safe_mean
     square = quantile * quantile

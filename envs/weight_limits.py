@@ -96,26 +96,23 @@ class WeightLimits:
             weights[row], _ = self.region.project(point[row], near, self._widened(allowed[i]))
         return weights
 
-    def standing(self, weights: Array, held: Array, asked: Array) -> tuple[dict[str, Flags], Flags]:
+    def standing(self, weights: Array, held: Array, asked: Array) -> Flags:
         """Where weights stand that were asked for otherwise, all (B, N).
 
         Returns:
-            For each limit which of the rows that were moved have reached it, and which rows miss
-            a limit, (B,).
+            For each limit which of the rows that were moved have reached it, and last which rows
+            miss a limit, (limits + 1, B).
 
         """
         if COMPILES:
             from envs.limits_row import standing  # with numba, which takes a while
 
-            rows = weights, held, asked
-            edges = self._near, self._beyond
-            reached, missed = standing(rows, self.merged.members, self.n_risky, *edges)
-        else:
-            measures = self._measures(weights, held)
-            moved = (weights != asked).any(axis=-1, keepdims=True)
-            reached = (measures >= self._near) & moved
-            missed = np.asarray((measures > self._beyond).any(axis=-1))
-        return dict(zip(self.names, (reached @ self._owners > 0.0).T, strict=True)), missed
+            rows, edges = (weights, held, asked), (self._near, self._beyond)
+            return standing(rows, self.merged.members, self.n_risky, edges, self._owners)
+        measures = self._measures(weights, held)
+        moved = (weights != asked).any(axis=-1, keepdims=True)
+        reached = ((measures >= self._near) & moved) @ self._owners
+        return np.vstack([reached.T, (measures > self._beyond).any(axis=-1)])
 
     def _measures(self, weights: Array, held: Array) -> Array:
         """What the limits are on: weights, group sums, turnover and number of assets, (B, M).
@@ -188,7 +185,7 @@ class WeightLimits:
             self._wide[key] = wide
         return self._wide[key]
 
-    def _edge_owners(self, parts: list[Part]) -> tuple[Array, Array]:
+    def _edge_owners(self, parts: list[Part]) -> tuple[Array, Flags]:
         """Upper limits on `measures`, (2M,), and which limits they come from, (2M, limits)."""
         merged = self.merged
         lower, upper, floors, caps = merged.bounds
@@ -196,7 +193,7 @@ class WeightLimits:
         count = np.inf if merged.count is None else float(merged.count)
         high, low = [*upper, *caps, merged.turnover, count], [*lower, *floors, 0.0, 0.0]
         n_fixed, size = len(lower) + len(rows), len(high)
-        owners = np.zeros((2 * size, len(parts)))
+        owners = np.zeros((2 * size, len(parts)), bool)
         for j, part in enumerate(parts):
             for i, value in (part.upper or {}).items():
                 owners[i, j] = value == upper[i]
