@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,9 @@ def run_experiments(
     )
     folder = Path(first.results) / first.experiment
     ensure_writable(folder)
+    if overwrite:
+        for spec in trials:
+            shutil.rmtree(_path(spec) / "windows", ignore_errors=True)
     waiting = [spec for spec in trials if spec not in kept]
     slow = {_title(config) for config in experiments if _learns(config)}
     titles = [_title(spec.config) for spec in waiting]

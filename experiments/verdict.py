@@ -173,6 +173,11 @@ def together(frame: pd.DataFrame) -> list[str]:
             f"the other half in {found['overfitting']:.0%} of cases (probability of overfitting, "
             "50 % is a coin)."
         )
+    if frame["seeds"].between(2, 4).any():
+        lines.append(
+            "Two to four seeds tell little about the luck of the seed: 5 or more make narrower and "
+            "surer intervals."
+        )
     known = frame[frame["deflated"].notna()]
     if len(known):
         best = known.iloc[0]
@@ -194,19 +199,17 @@ def print_table(frame: pd.DataFrame, console: Console | None = None) -> None:
     console = console or Console(width=WIDTH)
     _print_measures(frame, console)
     words = plain(frame.attrs["reference"])
-    if frame["difference"].notna().any():
+    compared, said = frame["difference"].notna().any(), verdict_lines(frame)
+    if compared:
         console.print(Text(f"\n* {words} is the reference. Sharpe ratio less that of {words}:"))
         _print_versus(frame, console)
-    else:
-        for line in verdict_lines(frame):
-            console.print(Text(line))
+        said = [line for line in said if line.startswith("Failed")]
     console.print()
-    failures = [line for line in verdict_lines(frame) if line.startswith("Failed")]
-    for line in [f"{headline(frame).rstrip('.')}.", *together(frame), *failures]:
+    for line in [headline(frame), *together(frame), *said]:
         console.print(Text(line))
     console.print()
     console.print(Text(conventions(frame), style="dim"))
-    if frame["difference"].notna().any():
+    if compared:
         console.print(Text(VERSUS_CONVENTIONS, style="dim"))
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from experiments.config import AgentConfig, Common, Several, refuse
+from market.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +69,21 @@ class WalkForwardConfig(Several):
         """One for each agent."""
         shared = self.shared() | {"walk": self.walk}
         return [WindowedConfig(**shared, agent=agent) for agent in self.agent_list]
+
+
+def last_window(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings of a walk-forward run as those of its last refit alone, on its own dates.
+
+    Raises:
+        DataError: If no window is there, or it does not say its dates.
+
+    """
+    windows = sorted((folder / "windows").glob("[0-9]*/window.json"))
+    try:
+        days = json.loads(windows[-1].read_text("utf-8"))
+        split = {"train_end": str(days["train"][1]), "valid_end": str(days["valid"][1])}
+        agent = settings["agents"][0]
+    except (IndexError, KeyError, TypeError, ValueError, OSError) as error:
+        raise DataError(f"{folder}: the last window of the walk-forward cannot be read") from error
+    rest = {key: value for key, value in settings.items() if key not in ("walk", "agents")}
+    return rest | {"agent": agent, "split": split}

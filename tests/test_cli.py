@@ -73,7 +73,13 @@ def test_train_evaluate_report_and_train_again(here, capsys):
 
     copy = here / "copy.yaml"
     copy.write_bytes((run / "config.yaml").read_bytes())
+    written = (run / "metrics.jsonl").stat().st_mtime_ns
+    capsys.readouterr()
     assert main(["train", "copy.yaml", "--trust"]) == 0
+    assert "kept: Tiny seed 1" in capsys.readouterr().err
+    assert (run / "metrics.jsonl").stat().st_mtime_ns == written
+    assert main(["train", "copy.yaml", "--trust", "--overwrite"]) == 0
+    assert (run / "metrics.jsonl").stat().st_mtime_ns > written
     after = {name: (run / name).read_bytes() for name in before}
     assert after == before
     assert (run / "config.yaml").read_bytes() == copy.read_bytes()
@@ -109,7 +115,11 @@ def test_evaluate_under_other_costs_and_rules(here, capsys):
         assert main([*argv, "--task.cost", cost, "--task.decision_lag", "1"]) == 0
         finals.append(pd.read_csv("path.csv")["value"].iloc[-1])
     assert finals[0] > finals[1] > finals[2]
-    capsys.readouterr()
+    shown = " ".join(capsys.readouterr().out.split())
+    note = "the rules differ from the run's own: task.cost.buy 0.0, was 0.001; task.decision_lag 1"
+    assert note in shown
+    assert main(["evaluate", "results/train/Tiny/seed_000", "--trust"]) == 0
+    assert "rules differ" not in capsys.readouterr().out
     argv = ["evaluate", "results/train/Tiny/seed_000", "--trust", "--task.cost", "2"]
     assert main(argv) == 2 and "buy" in capsys.readouterr().err
 
@@ -134,7 +144,7 @@ def test_compare_prints_the_table_and_writes_the_report(here, capsys):
     printed = capsys.readouterr()
     assert re.search(r"equal_weight \*? +-?\d", printed.out)
     assert "Report: results/compare/report.html" in printed.out
-    assert "[4/4]" in printed.err  # two seeds of the one that learns
+    assert "[7/7]" in printed.err  # five seeds of the one that learns
     folders = sorted(path.parent.name for path in Path("results").rglob("seed_000"))
     assert folders == ["Tiny", "buy_and_hold", "equal_weight"]
     assert (here / "results" / "compare" / "report.html").stat().st_size > 10_000
@@ -214,6 +224,12 @@ def test_a_bad_price_is_named_by_file_column_and_date(here, capsys, cell):
         (["compare", "--agents", "equal_wait"], "did you mean 'equal_weight'"),
         (["compare", "--agents", "{name: mean_variance, windw: 3}"], "did you mean 'window'"),
         (["compare", "--agents", "ppo,ppo"], "give one of them a label"),
+        (["evaluate"], "evaluate needs a RUN"),
+        (["report"], "report needs a RUN"),
+        (["compare", "--reference", "ppoo"], "reference: must be one of the agents"),
+        (["walk-forward", "--walk.refit_every", "0"], "walk.refit_every must be at least 1"),
+        (["walk-forward", "--walk.start", "1999-08-02"], "do not hold"),
+        (["walk-forward", "--agents", "policy_gradient", "--walk.warm_start", "true"], "cannot go"),
         (["evaluate", "nowhere"], "existing folder, got nowhere"),
         (["report", "nowhere"], "existing folder, got nowhere"),
         (["report", "."], "no runs in"),
@@ -330,7 +346,7 @@ def test_ctrl_c_is_one_line_and_leaves_failed_runs(here):
     assert "Traceback" not in err
     for folder in folders:
         run = Run.read(folder)
-        assert (run.status, run.error) == ("failed", "KeyboardInterrupt")
+        assert (run.status, run.error) == ("failed", "stopped by the user")
 
 
 def _steps(folder):

@@ -3,12 +3,12 @@
 100 markets of pure noise: four assets alike in everything, with features that mean nothing, so that
 equal weights are best and whatever else is held is luck minus costs. Then the regime market, whose
 signal tells which way the next return leans. A few cheap agents, one of which learns from the
-features, are compared with equal weight as `allocgym compare` does; a claim is the verdict "better".
+features, are compared with equal weight as `allocgym compare` does; to claim is to say "better".
 
 Metric: share of comparisons (whole tables) with a claim of any agent, with its 95 % interval by
 Clopper and Pearson. At most 5 % on noise, at least 95 % on the regime market.
 
-    python -m experiments.studies.false_discovery [--markets 100] [--workers 1]
+    python -m experiments.studies.false_discovery [--markets 100] [--resamples 1000]
 """
 
 from __future__ import annotations
