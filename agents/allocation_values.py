@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from agents.networks import NetworkSettings
 from agents.panel_network import PanelNetwork, Shape
 
+_SAME = 1e-5  # of the greatest singular value: below it, a direction is rounding
+
 
 class AllocationValues(nn.Module):
     """W and price for the allocations of a lattice, and for any other.
@@ -109,7 +111,8 @@ class AllocationValues(nn.Module):
 def fitted_prices(trades: Tensor, prices: Tensor) -> tuple[Tensor, Tensor]:
     """Least squares of observed prices (M,) of trades (M, N): u >= 0 and v, shape (N,) each."""
     features = torch.cat([trades.abs(), trades], 1).double()
-    # of directions no trade has, such as all weights rising, the least answer is taken
-    answer = torch.linalg.lstsq(features, prices.double(), driver="gelsd").solution
+    # of directions no trade has, such as all weights rising, the least answer is taken; trades
+    # come in single precision, so that directions which differ by its rounding are the same
+    answer = torch.linalg.lstsq(features, prices.double(), rcond=_SAME, driver="gelsd").solution
     spread, tilt = answer.float().chunk(2)
     return spread.clamp(min=0.0), tilt
