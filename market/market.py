@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from market.errors import DataError, SettingError
+from market.errors import DataError
 from market.returns import accrued_cash, delisted_returns, simple_returns
 from market.validation import (
     check_asset_name,
@@ -36,6 +36,7 @@ from market.validation import (
     checked_dates,
     checked_names,
     numeric,
+    read_date,
 )
 
 CASH = "cash"
@@ -307,13 +308,8 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 
 def _inside(market: Market, date: Date) -> pd.Timestamp:
-    try:
-        stamp = pd.Timestamp(date)
-    except (ValueError, TypeError):
-        raise SettingError(f"{date!r} is not a date; write it as 2015-12-31") from None
+    stamp = read_date(market.name, date)
     first, last = market.dates[0], market.dates[-1]
-    if pd.isna(stamp) or stamp.tz is not None:
-        raise SettingError(f"{date!r} must be a plain date without time zone")
     if not first <= stamp < last.normalize() + pd.Timedelta(days=1):
         raise DataError(
             f"{market.name}: date {stamp:%Y-%m-%d} is outside the data "

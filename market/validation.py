@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 import re
+import zoneinfo
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from market.errors import DataError
+from market.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     from market.market import Market
 
+_DATE = re.compile(r"\d{4}(-\d\d?(-\d\d?([ T]|$)|$)|$)|\d{8}$")
 _ASSET = re.compile(r"[\w^][\w .,:^&%()/=+-]{0,63}")
+
+
+def read_date(key: str, given: Any) -> pd.Timestamp:
+    """A plain date that a user gave; texts begin with the year, so that none can be misread.
+
+    Raises:
+        SettingError: If it is anything else.
+
+    """
+    odd = isinstance(given, str) and not _DATE.match(given.strip())
+    try:
+        stamp: Any = pd.NaT if odd or isinstance(given, (int, float)) else pd.Timestamp(given)
+    except (ValueError, TypeError):
+        stamp = pd.NaT
+    if pd.isna(stamp):
+        raise SettingError(f"{key}: {given!r} is not a date; write it as 2015-12-31")
+    if stamp.tz is not None:
+        raise SettingError(f"{key}: {given!r} must be a plain date without time zone")
+    return stamp
+
+
+def check_zone(key: str, zone: Any) -> None:
+    """Refuse a name that is no time zone."""
+    try:
+        zoneinfo.ZoneInfo(zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        raise SettingError(f"{key}: unknown time zone {zone!r}; such as America/New_York") from None
 
 
 def checked_dates(index: pd.Index, name: str) -> pd.DatetimeIndex:

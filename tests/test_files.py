@@ -108,7 +108,10 @@ def test_features_on_a_file_cost_only_their_warm_up(tmp_path: Path) -> None:
     market = load_market("files", path=tmp_path / "prices.csv", features=["return", "return(20)"])
     assert market.n_periods == 40
     assert market.returns[0].any()
-    with pytest.raises(DataError, match=r"feature 'rsi' needs more history than the 60 rows"):
+    with pytest.raises(
+        DataError,
+        match=r"feature 'rsi' needs 141 rows, 140 up to its first value and 1 to earn on, got 60",
+    ):
         load_market("files", path=tmp_path / "prices.csv", features=["rsi"])
 
 
@@ -180,8 +183,21 @@ def test_dates_with_one_zone_are_local_dates_and_several_need_a_name(tmp_path: P
     assert str(market.dates[-1]) == "2020-07-06 00:00:00"
     winter = load(tmp_path, summer.replace("2020-07-06 00:00:00-04", "2020-02-06 00:00:00-05"))
     assert str(winter.dates[0]) == "2020-01-01 00:00:00"
-    with pytest.raises(SettingError, match="unknown time zone 'Mars'"):
-        load(tmp_path, summer, timezone="Mars")
+    for text in (summer, WIDE):
+        with pytest.raises(SettingError, match="unknown time zone 'Mars'"):
+            load(tmp_path, text, timezone="Mars")
+
+
+def test_a_parquet_file_of_one_zone_holds_its_local_dates(tmp_path: Path) -> None:
+    days = pd.bdate_range("2020-01-01", periods=200)
+    frame = pd.DataFrame({"A": np.linspace(1, 2, 200), "B": 2.0}, days.tz_localize("Europe/Paris"))
+    frame.rename_axis("date").to_parquet(tmp_path / "paris.parquet")
+    market = load_market("files", path=tmp_path / "paris.parquet")
+    assert market.dates.equals(days.as_unit(market.dates.unit))
+    utc = frame.tz_convert("UTC").rename_axis("date")
+    utc.to_parquet(tmp_path / "utc.parquet")
+    local = load_market("files", path=tmp_path / "utc.parquet", timezone="Europe/Paris")
+    assert local.dates.equals(market.dates.as_unit(local.dates.unit))
 
 
 def test_day_and_month_are_told_apart_or_asked_for(tmp_path: Path) -> None:
@@ -192,6 +208,22 @@ def test_day_and_month_are_told_apart_or_asked_for(tmp_path: Path) -> None:
     assert str(load(tmp_path, text, date_format="%d/%m/%Y").dates[-1].date()) == "2020-02-03"
     clear = load(tmp_path, text + "13/02/2020,1.2\n")
     assert str(clear.dates[-1].date()) == "2020-02-13"
+
+
+def test_columns_called_like_bars_are_assets_where_it_is_said(tmp_path: Path) -> None:
+    market = load(tmp_path, WIDE.replace("BBB", "Volume"), layout="wide")
+    assert "Volume" in market.assets
+
+
+def test_an_asset_without_a_price_on_the_calendar_chosen_is_named(tmp_path: Path) -> None:
+    text = "date,A,B\n2020-01-01,1,\n2020-01-02,1.1,\n2020-01-03,1.1,\n2020-01-04,,5\n"
+    with pytest.raises(DataError, match=r"'B' has no price on any of the 3 dates 2020-01-01 .. 2"):
+        load(tmp_path, text, calendar="A")
+
+
+def test_a_last_line_without_an_end_is_said(tmp_path: Path) -> None:
+    assert any("no line break at its end" in note for note in load(tmp_path, WIDE.rstrip()).notes)
+    assert not any("no line break" in note for note in load(tmp_path, WIDE).notes)
 
 
 # ---- repairs: carried out, said, and causal
@@ -341,11 +373,14 @@ FAULTS: dict[str, tuple[str | bytes, str]] = {
         "date,AAA,BBB\n2020-01-01,1,2\n2020-01-02,,\n",
         "1 dates with a price; needs at least 2",
     ),
-    "path name": (WIDE.replace("BBB", "../../x"), "row 1: '../../x' is no name for an asset"),
+    "path name": (
+        WIDE.replace("BBB", "../../x"),
+        "row 1, column 3: '../../x' is no name for an asset",
+    ),
     "script name": (WIDE.replace("BBB", "<script>"), "'<script>' is no name for an asset"),
     "formula name": (WIDE.replace("BBB", "=cmd()"), "'=cmd()' is no name for an asset"),
     "long name": (WIDE.replace("BBB", "B" * 300), "is no name for an asset"),
-    "no name": (WIDE.replace("BBB", ""), "row 1: '' is no name for an asset"),
+    "no name": (WIDE.replace("BBB", ""), "row 1, column 3: '' is no name for an asset"),
     "naive and aware": (
         WIDE.replace("01-02,", "01-02 00:00:00+00:00,"),
         "rows 2 and 3 are in different time zones",
@@ -360,7 +395,18 @@ FAULTS: dict[str, tuple[str | bytes, str]] = {
     "year 2": (WIDE.replace("2020-01-03", "0002-01-03"), "row 4: '0002-01-03' is in the year 2"),
     "NUL": (WIDE.replace("12.5", "12\0"), "row 4: holds a NUL byte"),
     "latin-1": (WIDE.replace("BBB", "Bé").encode("latin-1"), "row 1: byte 0xe9 is not UTF-8 text"),
-    "open quote": (WIDE.replace("12.5", '"12.5'), "row 4: unexpected end of data"),
+    "bars without a close": (
+        WIDE.replace("AAA,BBB", "open,high"),
+        "column 'open' is no asset; a table of one asset needs a column close",
+    ),
+    "a volume among prices": (
+        WIDE.replace("BBB", "Volume"),
+        "column 'Volume' is no asset; a table of one asset needs a column close",
+    ),
+    "open quote": (
+        WIDE.replace("12.5", '"12.5'),
+        "row 4: a quotation mark is opened and never closed",
+    ),
     "one asset alone": ("date,A\n2020-01-01,1\n2020-01-02,1.1\n", "1 asset and no cash leaves"),
     "long twice": (
         "date,asset,close\n2020-01-01,A,1\n2020-01-02,A,1.1\n2020-01-01,A,1\n",
@@ -401,9 +447,7 @@ def test_a_bad_parquet_file_is_named(tmp_path: Path, spoil: str) -> None:
         path.write_bytes(path.read_bytes()[:-100])
     if spoil == "text":
         path.write_text(WIDE)
-    words = (
-        "column 'BBB', row 5 (2019-01-07 00:00:00): 'x'" if spoil == "object" else "not a readable"
-    )
+    words = "column 'BBB', row 5 (2019-01-07): 'x'" if spoil == "object" else "not a readable"
     with pytest.raises(DataError) as caught:
         load_market("files", path=path)
     assert words in str(caught.value) and "\n" not in str(caught.value)
@@ -446,6 +490,10 @@ def test_an_unreadable_file_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"cash_rate": -1.5}, "cash_rate"),
         ({"cash_rate": float("nan")}, "cash_rate"),
         ({"date_format": "%d/%m/%Y"}, "row 2: '2020-01-01' is not a date of the form %d/%m/%Y"),
+        ({"date_format": "%q"}, "date_format: '%q': 'q' is a bad directive"),
+        ({"date_format": 5}, "date_format: must be a text such as %d/%m/%Y, got 5"),
+        ({"allow_jumps": "maybe"}, "allow_jumps: must be true or false, got 'maybe'"),
+        ({"calendar": "outer", "start": "01/02/2020"}, "start: '01/02/2020' is not a date; write"),
         ({"sectors": {"ZZZ": "energy"}}, "sectors name unknown assets ['ZZZ']"),
         ({"delimiter": ";;"}, "delimiter"),
         ({"max_gaps": 3}, "max_gaps"),

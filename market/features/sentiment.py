@@ -15,8 +15,6 @@ over it, whose texts may be incomplete: their first `window` rows are not known.
 
 from __future__ import annotations
 
-import zoneinfo
-
 import numpy as np
 import pandas as pd
 
@@ -24,6 +22,7 @@ from market.errors import DataError, SettingError
 from market.features.releases import Tables, find_column, find_table
 from market.features.scores import score_texts
 from market.market import Market
+from market.validation import check_zone
 
 CUTOFF = "16:00"
 ZONE = "America/New_York"
@@ -166,10 +165,7 @@ def _ready_scores(table: pd.DataFrame) -> np.ndarray:
 
 def _local_times(times: pd.Series, zone: str) -> pd.DatetimeIndex:
     """Wall clock of `zone`, without a zone; the last moment of the day for a bare date."""
-    try:
-        zoneinfo.ZoneInfo(zone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-        raise SettingError(f"sentiment: zone {zone!r} is no time zone such as {ZONE}") from None
+    check_zone("sentiment: zone", zone)
     if pd.api.types.is_numeric_dtype(times):
         raise DataError("table 'news': column 'timestamp' must hold times, got numbers")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from market.sources.raw import RawData
 from market.sources.side_tables import SideTable, read_side_tables
 from market.sources.synthetic import synthetic
 from market.sources.yahoo import yahoo
+from market.validation import read_date
 
 SOURCES: dict[str, Callable[..., Market | RawData]] = {
     **UNIVERSES,
@@ -76,7 +76,8 @@ def load_market(
         DataError: If the data break a rule, or a date is outside them.
 
     """
-    first, last = _stamp("start", start), _stamp("end", end)
+    first = None if start is None else read_date("start", start)
+    last = None if end is None else read_date("end", end)
     if first is not None and last is not None and first > last:
         raise SettingError(f"start {first:%Y-%m-%d} is after end {last:%Y-%m-%d}")
     if name not in SOURCES:
@@ -186,15 +187,3 @@ def _too_short(market: Market, specs: str | Sequence[str], feature: str, rows: i
         f"and 1 to earn on, got {span}; bring {first + 1 - market.n_periods} rows more of "
         "history, or shorten its window"
     )
-
-
-def _stamp(key: str, date: Date | None) -> pd.Timestamp | None:
-    """A date as given by a user; a number is a mistake here, not a row."""
-    if date is None:
-        return None
-    if not isinstance(date, (int, float)):
-        with contextlib.suppress(ValueError, TypeError):
-            stamp = pd.Timestamp(date)
-            if not pd.isna(stamp):
-                return stamp
-    raise SettingError(f"{key}: {date!r} is not a date; write it as 2015-12-31")

@@ -48,6 +48,8 @@ class Assembly:
     def __post_init__(self) -> None:
         if self.max_gap is not None and (type(self.max_gap) is not int or self.max_gap < 0):
             raise SettingError(f"max_gap: must be a whole number >= 0, got {self.max_gap!r}")
+        if not isinstance(self.allow_jumps, bool):
+            raise SettingError(f"allow_jumps: must be true or false, got {self.allow_jumps!r}")
 
     def market(self, name: str, panels: Panels) -> Market:
         """The market of these panels; what was repaired or is doubtful is logged and noted."""

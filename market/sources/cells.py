@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from market.errors import DataError, SettingError
 from market.sources.tables import Table
+from market.validation import check_zone
 
 MISSING = frozenset(
     {"", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", ".", "-"}
@@ -80,8 +82,10 @@ def parse_dates(
     """
     cells = pd.Series(table.columns[column], dtype=object)
     unique = pd.Series(cells.unique(), dtype=object)
+    if timezone is not None:
+        check_zone("timezone", timezone)
     if date_format is not None:
-        found = pd.to_datetime(unique, format=date_format, errors="coerce")
+        found = _formatted_dates(unique, date_format)
         kind = f"a date of the form {date_format}"
     elif unique.map(lambda cell: _ISO.fullmatch(cell) is not None).mean() > 0.5:
         found = _iso_dates(table, column, unique, timezone)
@@ -91,6 +95,16 @@ def parse_dates(
     dates = pd.DatetimeIndex(cells.map(dict(zip(unique, found, strict=True))))
     _check_dates(table, column, dates, kind)
     return dates
+
+
+def _formatted_dates(unique: pd.Series, date_format: Any) -> pd.Series:
+    """Dates of a form that a user named."""
+    if not isinstance(date_format, str):
+        raise SettingError(f"date_format: must be a text such as %d/%m/%Y, got {date_format!r}")
+    try:
+        return pd.to_datetime(unique, format=date_format, errors="coerce")
+    except ValueError as error:
+        raise SettingError(f"date_format: {date_format!r}: {error}") from None
 
 
 def _is_number(cell: str) -> bool:
@@ -119,10 +133,7 @@ def _iso_dates(table: Table, column: int, unique: pd.Series, timezone: str | Non
         plain = [cell.removesuffix(mark) for cell, mark in zip(unique, marks, strict=True)]
         return pd.to_datetime(pd.Series(plain, dtype=object), format="ISO8601", errors="coerce")
     stamps = pd.to_datetime(unique, format="ISO8601", errors="coerce", utc=True)
-    try:
-        return stamps.dt.tz_convert(timezone).dt.tz_localize(None)
-    except (KeyError, ValueError):
-        raise SettingError(f"timezone: unknown time zone {timezone!r}") from None
+    return stamps.dt.tz_convert(timezone).dt.tz_localize(None)
 
 
 def _guessed_dates(table: Table, column: int, unique: pd.Series) -> tuple[pd.Series, str]:

@@ -37,6 +37,7 @@ _FIELDS = {
     "highs": ("high", "highs"),
     "lows": ("low", "lows"),
 }
+_BARS = {alias for field in ("volume", "opens", "highs", "lows") for alias in _FIELDS[field]}
 
 
 class Place(NamedTuple):
@@ -86,8 +87,10 @@ def read_panels(
     layout = layout or sniff_layout(table)
     table = _located(table, layout)
     dates = parse_dates(table, table.date_column, date_format, timezone)
-    fact = f"{table.name}: read as a {layout} table"
-    notes = [fact]
+    facts = [f"{table.name}: read as a {layout} table"]
+    if not table.ended:
+        facts.append(f"{table.name}: row {table.lines[-1]}, the last, has no line break at its end")
+    notes = list(facts)
     falls = np.flatnonzero(np.diff(dates.to_numpy()) < np.timedelta64(0))
     if falls.size and layout != "long":
         row = int(falls[0]) + 1
@@ -107,7 +110,7 @@ def read_panels(
         raise DataError(f"{table.name}: '{assets[never[0]]}' has no price at all")
     place = Place(table.name, None if table.ended else table.lines[-1])
     places = [place] * len(assets)
-    return Panels(dates, assets, fields, lines, places, notes, frozenset([fact])).rows(full)
+    return Panels(dates, assets, fields, lines, places, notes, frozenset(facts)).rows(full)
 
 
 def combine(name: str, parts: Sequence[Panels]) -> Panels:
@@ -146,7 +149,15 @@ def sniff_layout(table: Table) -> Layout:
         return "long"
     known = {alias for aliases in _FIELDS.values() for alias in aliases}
     rest = [name for name in names if name not in _DATE]
-    return "single" if has_price and len(rest) > 1 and known.issuperset(rest) else "wide"
+    if has_price and len(rest) > 1 and known.issuperset(rest):
+        return "single"
+    bars = [table.header[names.index(name)] for name in rest if name in _BARS]
+    if bars:
+        raise DataError(
+            f"{table.name}: column '{bars[0]}' is no asset; a table of one asset needs a column "
+            "close, one of several a column asset, one column an asset layout='wide'"
+        )
+    return "wide"
 
 
 def _located(table: Table, layout: Layout) -> Table:
@@ -175,7 +186,7 @@ def _wide(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
     order = _date_order(table, dates)
     columns = [i for i in range(len(table.header)) if i != table.date_column]
     for i in columns:
-        check_asset_name(f"{table.name}: row 1", table.header[i])
+        check_asset_name(f"{table.name}: row 1, column {i + 1}", table.header[i])
     close = np.column_stack([_values(table, "close", i, decimal) for i in columns])[order]
     lines = np.repeat(np.array(table.lines)[order, None], len(columns), axis=1)
     return dates[order], [table.header[i] for i in columns], {"close": close}, lines

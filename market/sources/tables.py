@@ -145,7 +145,9 @@ def _csv_table(name: str, text: str, delimiter: str | None) -> Table:
                 lines.append(line)
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{name}: row {line}: {error}") from None
+        unclosed = "unexpected end of data" in str(error)
+        reason = "a quotation mark is opened and never closed" if unclosed else str(error)
+        raise DataError(f"{name}: row {line}: {reason}") from None
     header = [cell.strip() for cell in rows[0]] if rows else []
     for row, number in zip(rows[1:], lines[1:], strict=True):
         if len(row) != len(header):
@@ -169,11 +171,24 @@ def _parquet_table(name: str, content: bytes) -> Table:
         frame = frame.reset_index()
     header = [str(column).strip() for column in frame.columns]
     _check_header(name, header, len(frame))
-    columns = [
-        frame.iloc[:, i].astype(object).map(str).where(frame.iloc[:, i].notna(), "").tolist()
-        for i in range(len(header))
-    ]
+    columns = [_as_text(frame.iloc[:, i]).tolist() for i in range(len(header))]
     return Table(name, header, columns, list(range(1, len(frame) + 1)))
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    """A column as a text file would have it; times of a zone with a summer time as they are there.
+
+    Days are written without a time, and an offset stays where it is the same throughout.
+    """
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        plain = column.dt.tz_localize(None)
+        if (plain - column.dt.tz_convert("UTC").dt.tz_localize(None)).nunique() > 1:
+            column = plain
+    if pd.api.types.is_datetime64_dtype(column.dtype):
+        days = column.dropna()
+        if (days == days.dt.normalize()).all():
+            return column.dt.strftime("%Y-%m-%d").where(column.notna(), "")
+    return column.astype(object).map(str).where(column.notna(), "")
 
 
 def _check_header(name: str, header: list[str], n_rows: int) -> None:
