@@ -67,7 +67,7 @@ def test_cutoff_and_zone_are_settings() -> None:
     for bad in ("4pm", "25:00", "16", "16:61"):
         with pytest.raises(SettingError, match="cutoff must be a time such as 16:00, got"):
             row_of("2021-03-02", cutoff=bad)
-    with pytest.raises(SettingError, match="zone 'New York' is no time zone"):
+    with pytest.raises(SettingError, match="zone: unknown time zone 'New York'"):
         row_of("2021-03-02", zone="New York")
 
 
