@@ -117,10 +117,9 @@ class Encoder(nn.Module, ABC):
 
         Windows are gathered some at a time, see `in_pieces`.
         """
-        offsets = torch.arange(1 - self.lookback, 1, device=panel.device)
 
         def piece(rows: Tensor) -> Tensor:
-            return self.encode(panel[rows[:, None] + offsets])
+            return self.encode(windows_at(panel, rows, self.lookback))
 
         per_window = panel.shape[1] * self.lookback * (self.n_features + self.kept_per_day())
         return in_pieces(piece, end_rows, 0, per_window)
@@ -128,6 +127,18 @@ class Encoder(nn.Module, ABC):
     def kept_per_day(self) -> int:
         """Elements kept for the backward pass of one window, per day of it."""
         return self.width
+
+
+def windows_at(panel: Tensor, end_rows: Tensor, lookback: int) -> Tensor:
+    """The windows that end at given rows: panel (T, N, F), end_rows (U,) -> (U, L, N, F).
+
+    A window is one run of memory, so each is copied at once.
+    """
+    panel = panel.contiguous()
+    size = panel[0].numel()
+    runs = panel.as_strided((len(panel) - lookback + 1, lookback * size), (size, 1))
+    chosen = runs.index_select(0, end_rows - (lookback - 1))
+    return chosen.view(len(end_rows), lookback, *panel.shape[1:])
 
 
 def make_norms(settings: EncoderSettings, count: int) -> nn.ModuleList:

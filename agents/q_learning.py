@@ -135,7 +135,7 @@ class Population:
 
 
 class QLearner:
-    """Trains `AllocationValues` on a population.
+    """Trains `AllocationValues`; between updates it is wholly described by its attributes.
 
     Args:
         values: The network.
@@ -143,12 +143,20 @@ class QLearner:
         settings: Of `dqn`.
         seed: Of exploration.
 
+    Attributes:
+        step: Decisions made, over all portfolios.
+        updates: Gradient steps made.
+        slow: The copy that values tomorrow.
+        optimizer: With its moments.
+        rng: Of exploration; the population has its own, and its portfolios.
+
     """
 
     def __init__(
         self, values: AllocationValues, population: Population, settings: Any, seed: int
     ) -> None:
         self.values, self.population, self.settings = values, population, settings
+        self.step = self.updates = 0
         self.rng = np.random.default_rng([seed, 1])
         self.slow = copy.deepcopy(values).requires_grad_(False)
         self.slow.train(False)
@@ -156,31 +164,34 @@ class QLearner:
 
     def learn(self, selection: Selection) -> None:
         """Play and learn for `steps` decisions."""
-        settings, size = self.settings, len(self.population.state.t)
-        step = updates = 0
-        while step < settings.steps and not selection.stopped:
-            selection.look(step)
-            left = 1.0 - step / settings.steps
-            for group in self.optimizer.param_groups:
-                group["lr"] = settings.rate(left)
-            if updates % settings.target_every == 0:
-                self._renew()
-            trials = self.population.trials()
-            loss, worth = self._update(trials)
-            selection.check(step, loss)
-            self.population.move(trials, self._ways(trials, worth, left))
-            step, updates = step + size, updates + 1
-            if updates % settings.log_every == 0:
-                selection.monitor.record(step, {"train/loss": loss})
-                selection.progress(step)
-        selection.end(step)
+        while self.step < self.settings.steps and not selection.stopped:
+            selection.look(self.step)
+            loss = self.advance()
+            selection.check(self.step, loss)
+            if self.updates % self.settings.log_every == 0:
+                selection.monitor.record(self.step, {"train/loss": float(loss)})
+                selection.progress(self.step)
+        selection.end(self.step)
+
+    def advance(self) -> Tensor:
+        """One decision of every portfolio, and one gradient step; its loss."""
+        left = 1.0 - self.step / self.settings.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate(left)
+        if self.updates % self.settings.target_every == 0:
+            self._renew()
+        trials = self.population.trials()
+        loss, worth = self._update(trials)
+        self.population.move(trials, self._ways(trials, worth, left))
+        self.step, self.updates = self.step + len(trials.rows), self.updates + 1
+        return loss
 
     def _renew(self) -> None:
         """Copy the parameters to the slow network, which stands still until the next time."""
         self.slow.load_state_dict(self.values.state_dict())
         self.slow.panel.show(self.values.panel.panel, still=True)
 
-    def _update(self, trials: Trials) -> tuple[float, Tensor]:
+    def _update(self, trials: Trials) -> tuple[Tensor, Tensor]:
         """One gradient step on all choices of all portfolios; loss, and W as it was before."""
         goal = self.goal(trials)
         self.values.train(True)
@@ -191,7 +202,7 @@ class QLearner:
         torch.nn.utils.clip_grad_norm_(self.values.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
         self.values.train(False)
-        return loss.item(), worth.detach()
+        return loss.detach(), worth.detach()
 
     @torch.no_grad()
     def goal(self, trials: Trials) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 
@@ -35,24 +36,42 @@ class CompactReplayBuffer(DictReplayBuffer):
     def _get_samples(  # type: ignore[override]
         self, batch_inds: np.ndarray, env: Any = None
     ) -> DictReplayBufferSamples:
-        if self.n_steps == 1:
-            return super()._get_samples(batch_inds, env)
         envs = np.random.randint(0, self.n_envs, len(batch_inds))  # noqa: NPY002  # as the others
-        steps = np.arange(self.n_steps)
-        places = (batch_inds[:, None] + steps) % self.buffer_size  # (B, n)
-        over = self.dones[places, envs[:, None]] > 0.0
-        over |= places == (self.pos - 1) % self.buffer_size  # the newest that is stored
-        last = np.where(over.any(1), over.argmax(1), self.n_steps - 1)
-        counted = self.gamma**steps * (steps <= last[:, None])
-        reward = (self.rewards[places, envs[:, None]] * counted).sum(1, keepdims=True)
-        first, final = (batch_inds, envs), (places[np.arange(len(last)), last], envs)
-        done = self.dones[final] * (1.0 - self.timeouts[final])
-        discount = self.gamma ** (last + 1.0)
+        places, last = self._ends(batch_inds, envs)
+        reward, discount = self._at(self.rewards, places[:, 0], envs), self.gamma ** (last + 1.0)
+        for j in range(1, self.n_steps):
+            more = self._at(self.rewards, places[:, j], envs)
+            reward = reward + np.where(j <= last, self.gamma**j * more, 0.0)
+        final = places[np.arange(len(last)), last]
+        ended = self._at(self.dones, final, envs) * (1.0 - self._at(self.timeouts, final, envs))
         return DictReplayBufferSamples(
-            {key: self.to_torch(stored[first]) for key, stored in self.observations.items()},
-            self.to_torch(self.actions[first]),
-            {key: self.to_torch(stored[final]) for key, stored in self.next_observations.items()},
-            self.to_torch(done[:, None]),
-            self.to_torch(reward.astype(np.float32)),
-            self.to_torch(discount[:, None].astype(np.float32)),
+            self._shown(self.observations, batch_inds, envs),
+            self._tensor(self._at(self.actions, batch_inds, envs)),
+            self._shown(self.next_observations, final, envs),
+            self._tensor(ended[:, None]),
+            self._tensor(reward[:, None].astype(np.float32)),
+            self._tensor(discount[:, None].astype(np.float32)),
         )
+
+    def _ends(self, places: np.ndarray, envs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the decisions that follow (B, n), and which of them is the last, (B,)."""
+        steps = np.arange(self.n_steps)
+        following = (places[:, None] + steps) % self.buffer_size
+        if self.n_steps == 1:
+            return following, np.zeros(len(places), np.int64)
+        over = self.dones[following, envs[:, None]] > 0.0
+        over |= following == (self.pos - 1) % self.buffer_size  # the newest that is stored
+        return following, np.where(over.any(1), over.argmax(1), self.n_steps - 1)
+
+    def _shown(self, stored: dict[str, np.ndarray], places: np.ndarray, envs: np.ndarray) -> Any:
+        return {key: self._tensor(self._at(part, places, envs)) for key, part in stored.items()}
+
+    def _at(self, stored: np.ndarray, places: np.ndarray, envs: np.ndarray) -> np.ndarray:
+        """Of an array (size, environments, ..), the chosen rows (B, ..)."""
+        rows = stored.reshape(-1, *stored.shape[2:])
+        chosen: np.ndarray = rows.take(places * self.n_envs + envs, axis=0)
+        return chosen
+
+    def _tensor(self, fresh: np.ndarray) -> torch.Tensor:
+        """On the device; the array is ours, so the host needs no copy of it."""
+        return torch.from_numpy(fresh).to(self.device)
