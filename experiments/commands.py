@@ -267,6 +267,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "report": report,
     "data": data,
     "monitor": monitor,
+    "explain": explain,
 }
 
 

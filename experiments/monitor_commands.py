@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,16 +130,20 @@ def _side_by_side(both: SideBySide) -> dict[str, Any]:
     }
 
 
-def _show(found: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        json.dump(_finite(found), sys.stdout, indent=1, allow_nan=False)
-        print()
+def _show(found: dict[str, Any], is_json: bool) -> None:
+    if is_json:
+        print(as_json(found))
         return
     from experiments.monitor_view import print_refit, print_report
 
     print_report(found)
     if "refit" in found:
         print_refit(found["refit"])
+
+
+def as_json(found: Any) -> str:
+    """Text of numbers, names and lists; what is not finite is null."""
+    return json.dumps(_finite(found), indent=1, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
@@ -160,6 +163,6 @@ def _write(found: dict[str, Any], path: Path) -> None:
     if path.suffix != ".json":
         raise SettingError(f"--output must end in .json, got {path}")
     try:
-        write_atomic(path, json.dumps(_finite(found), indent=1, allow_nan=False) + "\n")
+        write_atomic(path, as_json(found) + "\n")
     except OSError as error:
         raise SettingError(f"--output: cannot write {path}: {error.strerror}") from error

@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 
 from experiments.attribution_view import report_attribution
 from experiments.evidence_view import report_evidence
+from experiments.explanations import report_explanations
 from experiments.facts import configs, facts, notes, versions
 from experiments.pictures import Exhibit, all_agents, allocations, learning_curves
 from experiments.run_dir import write_atomic
@@ -91,6 +92,7 @@ def render_report(
         limits=_limits(exhibit),
         evidence=report_evidence(frame),
         attribution=report_attribution(exhibit.agents),
+        explanations=report_explanations(runs),
         curves=curves,
         without_curve=[name for name in exhibit.marks if name not in curves],
         seeds=_seeds(exhibit),
