@@ -38,6 +38,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OURS = (
     "manifest.json",
     "config.yaml",
+    "explanation.json",
     "metrics.jsonl",
     "backtest.parquet",
     "robustness.parquet",
