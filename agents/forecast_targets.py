@@ -70,8 +70,9 @@ class Translation:
 
     The model works on z = (y - center) / scale. An expected return a period is
     intercept + slope * y: for returns y / k; for directions and ranks the regression of returns on
-    the true target, as E[r | x] = E[E[r | y] | x]. A volatility says nothing about the mean: the
-    expected return is that of training, and volatility = ratio * y.
+    the true target, which is cautious: it takes all that the inputs say of a return to be said by
+    the target, and of a normal return's mean a sign tells 2 / pi. A volatility says nothing about
+    the mean: the expected return is that of training, and volatility = ratio * y.
 
     Attributes:
         center, scale: Mean and standard deviation of the target, (n,).

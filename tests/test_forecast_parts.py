@@ -239,9 +239,9 @@ def test_the_error_of_overlapping_forecasts_is_the_spread_it_claims():
     found = []
     for _ in range(300):
         daily = rng.standard_normal((405, 5))
-        came = sum(daily[k : k + 400] for k in range(5))
+        came = np.sum([daily[k : k + 400] for k in range(5)], axis=0)
         signal = rng.standard_normal((405, 5))
-        made = sum(signal[k : k + 400] for k in range(5))
+        made = np.sum([signal[k : k + 400] for k in range(5)], axis=0)
         found.append(information_coefficient(came, made, 5))
     values, errors = np.array(found).T
     assert 0.8 < errors.mean() / values.std() < 1.1
