@@ -58,6 +58,7 @@ class LearnerSettings:
     scaling: Literal["standard", "robust", "rank", "normal", "rolling"] = "standard"  # of features
     gamma: float = 0.95  # the market ignores us, so only costs reach beyond the next day
     reward_scale: float = 100.0  # learning sees rewards in percent
+    less_market: bool = False  # and less the growth of equal weights, which is nobody's doing
     evaluations: int = 10  # on validation during training
     patience: int | None = None  # evaluations without a new best before training stops
     select_by: Literal["sharpe", "reward"] = "sharpe"  # what picks the state to keep

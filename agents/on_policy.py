@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from agents.base import Task
 from agents.learner import LearnerSettings
 from agents.policies import ActorCritic
 from agents.sb3 import SB3Agent
+from agents.sb3_env import CompactVecEnv
 from agents.settings import require
 from envs.actions import ActionMap, SimplexWeights, Softmax
+from market import Market
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +27,12 @@ class OnPolicySettings(LearnerSettings):
     max_grad_norm: float = 0.5
     distribution: Literal["gaussian", "dirichlet"] = "gaussian"  # of scores, or of the weights
     log_std: float = 0.0  # logarithm of the Gaussian's first standard deviation
+    cost_warmup: float = 0.0  # share of the steps in which costs are phased in, for log growth
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, n_steps="[1, inf)", gae_lambda="[0, 1]", max_grad_norm="(0, inf)")
+        require(self, cost_warmup="[0, 1]")
 
 
 class OnPolicyAgent(SB3Agent):
@@ -52,6 +57,12 @@ class OnPolicyAgent(SB3Agent):
         settings = self.settings
         own = {"distribution": settings.distribution, "log_std": settings.log_std}
         return super().policy_settings() | own
+
+    def environment(self, market: Market, task: Task, seed: int) -> CompactVecEnv:
+        """With costs phased in: else a policy learns that trades cost before what they are for."""
+        games = super().environment(market, task, seed)
+        games.phase_in_costs(self.settings.cost_warmup * self.settings.steps)
+        return games
 
     def model_settings(self) -> dict[str, Any]:
         """The algorithm's own."""

@@ -141,7 +141,7 @@ class SB3Agent(Learner):
             autoreset_mode="SameStep",
             **rules,
         )
-        return CompactVecEnv(games, seed, settings.reward_scale)
+        return CompactVecEnv(games, seed, settings.reward_scale, settings.less_market)
 
 
 def episode_length(settings: Any, market: Market, task: Task) -> int:

@@ -1,0 +1,92 @@
+"""The agents of the study and their settings: the defaults, but for what is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agents import AGENTS
+from agents.base import Agent
+
+Settings = Mapping[str, Any]
+SMALL: Settings = {"lookback": 1, "encoder": "fnn", "depth": 1, "width": 16}
+UNTRAINED: Settings = {"learning_rate": 1e-30, "steps": 1, "evaluations": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """An agent of the study.
+
+    Attributes:
+        name: In `AGENTS`.
+        always: Settings beside `SMALL` in all markets.
+        free: More of them where trading is free and nothing reaches beyond the next period.
+        costly: More of them where it is not.
+
+    """
+
+    name: str
+    always: Settings = field(default_factory=dict)
+    free: Settings = field(default_factory=dict)
+    costly: Settings = field(default_factory=dict)
+
+    def settings(self, cost: float) -> dict[str, Any]:
+        """All that differs from the defaults under this cost."""
+        return {**SMALL, **self.always, **(self.costly if cost else self.free)}
+
+    def agent(self, cost: float, *, trained: bool = True) -> Agent:
+        """A new one; untrained: with a rate of learning that moves no parameter."""
+        own = self.settings(cost)
+        agent: Agent = AGENTS[self.name](**(own if trained else {**own, **UNTRAINED}))
+        return agent
+
+
+ENTRIES: dict[str, Entry] = {
+    "policy_gradient": Entry(
+        name="policy_gradient",
+        always={"segments": 256, "segment_length": 20, "steps": 150, "learning_rate": 0.01},
+    ),
+    "ppo": Entry(
+        name="ppo",
+        always={"schedule": "linear", "learning_rate": 5e-3, "batch_size": 4096, "n_epochs": 4},
+        free={"gamma": 0.0, "gae_lambda": 0.0, "log_std": 0.5, "steps": 400_000},
+        costly={"gamma": 0.97, "gae_lambda": 0.6, "cost_warmup": 0.6, "steps": 600_000},
+    ),
+    "sac": Entry(
+        name="sac",
+        always={"less_market": True, "num_envs": 128, "steps": 200_000},
+        free={"gamma": 0.0},
+        costly={"gamma": 0.97},
+    ),
+    "dqn": Entry(
+        name="dqn",
+        always={
+            "all_actions": True,
+            "num_envs": 512,
+            "steps": 300_000,
+            "learning_rate": 5e-3,
+            "schedule": "cosine",
+            "target_every": 5,
+            "exploration_fraction": 1.0,
+        },
+        free={"gamma": 0.0},
+    ),
+    "dqn_plain": Entry(
+        name="dqn",
+        always={
+            "all_actions": False,
+            "less_market": True,
+            "num_envs": 128,
+            "steps": 300_000,
+            "buffer_size": 300_000,
+            "learning_starts": 50_000,
+            "batch_size": 2048,
+            "train_every": 16,
+            "updates": 8,
+            "learning_rate": 3e-3,
+            "exploration_fraction": 0.6,
+        },
+        free={"gamma": 0.0},
+    ),
+}
