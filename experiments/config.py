@@ -37,9 +37,11 @@ class DataConfig:
         start: First date; the earliest there is when not given.
         end: Last date, included; the latest there is when not given.
         assets: Which assets to keep; all when not given.
-        features: What agents see, such as "return(5),rsi"; a default set when not given.
+        features: What agents see, such as "return(5),rsi", or a YAML list of them by its file name;
+            a default set when not given.
         frequency: "daily", "weekly" or "monthly"; features are computed on the longer periods.
-        options: Of the source itself, such as data.options.path of source "files".
+        options: Of the source itself, such as data.options.path of source "files"; and of all:
+            tables, feature_cache (a folder) and feature_engine ("pandas" or "talib").
 
     """
 

@@ -37,6 +37,7 @@ examples:
   allocgym data check prices.csv --date_format %d/%m/%Y --allow_jumps true
   allocgym data audit --data us_stocks
   allocgym data audit --features "rsi, mine.py:signal" --data files --data.options.path prices.csv
+  allocgym data audit --features set.yaml        (a YAML list of features)
 """
 
 

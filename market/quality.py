@@ -7,6 +7,8 @@ note   what a reader of results should know: listings, delistings, repairs that 
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ import pandas as pd
 from market.errors import DataError, InputError
 from market.market import Market
 from market.sources import SOURCES, load_market, repair
+from market.sources.assemble import LONGEST_PAUSE
 from market.sources.cells import parse_dates, parse_numbers, require
 from market.sources.tables import Table, read_table
 
@@ -94,10 +97,21 @@ def check(source: str | Path, **options: Any) -> Quality:
     except InputError as error:
         if known:
             raise
-        return Quality(str(source), tuple(_refusals(Path(source), str(error), options)))
+        return _refused(Path(source), str(error), options)
     finally:
         logging.disable(before)
     return check_market(market, bool(options.get("allow_jumps", False)))
+
+
+def _refused(path: Path, reason: str, options: dict[str, Any]) -> Quality:
+    """Why a file was refused; all the rest too, where only prices are missing."""
+    refusals = tuple(_refusals(path, reason, options))
+    if "max_gap" not in options:
+        with contextlib.suppress(InputError):
+            market = load_market("files", path=path, max_gap=LONGEST_PAUSE, **options)
+            rest = check_market(market, bool(options.get("allow_jumps", False)))
+            return dataclasses.replace(rest, issues=(*refusals, *rest.issues))
+    return Quality(str(path), refusals)
 
 
 def check_market(market: Market, allow_jumps: bool = False) -> Quality:
@@ -250,9 +264,13 @@ def _stale(market: Market, assets: tuple[AssetQuality, ...]) -> list[Issue]:
 
 
 def _outliers(assets: tuple[AssetQuality, ...]) -> list[Issue]:
-    text = "returns beyond 12 robust standard deviations"
     return [
-        Issue("look", "outlier", f"'{entry.asset}': {entry.outliers} {text}")
+        Issue(
+            "look",
+            "outlier",
+            f"'{entry.asset}': {entry.outliers} {'return' if entry.outliers == 1 else 'returns'} "
+            "beyond 12 robust standard deviations",
+        )
         for entry in assets
         if entry.outliers
     ]

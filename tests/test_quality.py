@@ -73,7 +73,7 @@ FAULTS: dict[Callable[[pd.DataFrame], None], tuple[tuple[str, str], str]] = {
     near_twin: (("look", "correlation"), "'BBB' and 'DDD' correlate by 0.999"),
     standstill: (("look", "stale"), "'BBB': the same price on 6 rows in a row"),
     frozen: (("look", "constant"), "'BBB' never moves"),
-    crash: (("look", "outlier"), "'AAA': 1 returns beyond 12 robust"),
+    crash: (("look", "outlier"), "'AAA': 1 return beyond 12 robust"),
     late: (("note", "listing"), "'AAA' is listed from 2018-03-12"),
     gone: (("note", "delisting"), "'AAA' is delisted after 2019-05-03"),
 }
@@ -250,6 +250,20 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     assert not reader.bad
     assert "script" not in reader.tags and "img" not in reader.tags
     assert "<script>alert(1)</script>" in reader.text
+
+
+def test_a_file_with_holes_is_refused_and_looked_at(tmp_path: Path) -> None:
+    frame = prices()
+    frame.iloc[40:42, 0] = np.nan
+    frame.iloc[200:, 1] /= 2
+    frame.to_csv(tmp_path / "holes.csv", index_label="date")
+    found = check(tmp_path / "holes.csv")
+    assert found.must_fix and found.market is not None
+    kinds = [issue.kind for issue in found.of_level("fix")]
+    assert kinds[0] == "refused" and "split" in kinds
+    assert any("2 missing prices carried forward" in issue.text for issue in found.issues)
+    carried = check(tmp_path / "holes.csv", max_gap=5, allow_jumps=True)
+    assert not carried.must_fix
 
 
 def test_a_refused_file_has_a_page(tmp_path: Path) -> None:
