@@ -18,7 +18,7 @@ from experiments.attribution import COSTS, DELAY, PARTS, TOTAL, Attribution, att
 from experiments.attribution import has_returns as known
 from experiments.figures import MINUS, STYLE, canvas
 from experiments.runs import Run
-from experiments.svg import MUTED, area_colour, to_svg
+from experiments.svg import INK, MUTED, area_colour, to_svg
 
 NOTE = (
     "Return over these days, in parts that add up to it: `equal` is what its money would have made "
@@ -118,7 +118,7 @@ def _bars(found: Attribution) -> Figure:
         start = np.where(values >= 0.0, above, below)
         axes.barh(rows, values, 0.62, left=start, color=area_colour(_AREAS[part]))
         above, below = above + values.clip(min=0.0), below + values.clip(max=0.0)
-    axes.plot(kept[TOTAL], rows, "|", color=MUTED, ms=15, mew=2)
+    axes.plot(kept[TOTAL], rows, "|", color=INK, ms=17, mew=2.5)
     axes.barh(len(kept), found.costs, 0.62, color=area_colour(_AREAS[COSTS]))
     axes.axvline(0, color=MUTED, lw=0.8)
     names = [*(str(asset)[:16] for asset in kept.index), COSTS]

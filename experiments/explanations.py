@@ -101,7 +101,7 @@ def bars(parts: dict[str, float], errors: Sequence[float] | None = None) -> Figu
     axes.axvline(0, color=MUTED, lw=0.8)
     axes.set_yticks(rows, [_short(name) for name in parts])
     axes.set_ylim(len(parts) - 0.5, -0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x")
     return figure
