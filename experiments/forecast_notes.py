@@ -18,6 +18,7 @@ from experiments.tracking import RunMonitor
 from market import Market
 
 MEASURES = ("forecast_r2", "forecast_ic", "forecast_ic_error", "forecast_hit_rate")
+HEADINGS = ("R2", "IC", "its error", "hits")
 NOTE = (
     "Forecasts on the test days. R2: squared error against that of the historical mean known at "
     "the decision (Campbell & Thompson 2008), 0 is no better. IC: rank correlation across assets, "
@@ -71,7 +72,7 @@ def print_forecasts(rows: Mapping[str, Mapping[str, float]]) -> None:
     if not rows:
         return
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    for heading in ("forecasts of", "R2", "IC", "error", "hits"):
+    for heading in ("forecasts of", *HEADINGS):
         table.add_column(heading, justify="left" if heading == "forecasts of" else "right")
     for agent, row in rows.items():
         table.add_row(Text(agent), *cells(row))
@@ -79,6 +80,12 @@ def print_forecasts(rows: Mapping[str, Mapping[str, float]]) -> None:
     console.print()
     console.print(table)
     console.print(Text(NOTE, style="dim"))
+
+
+def report_forecasts(runs: Sequence[Run]) -> dict[str, Any]:
+    """The same for a page."""
+    rows = [(agent, cells(row)) for agent, row in forecast_rows(runs).items()]
+    return {"headings": HEADINGS, "rows": rows, "note": NOTE}
 
 
 def cells(row: Mapping[str, float]) -> list[str]:
