@@ -6,6 +6,7 @@ Weights are fractions of portfolio value; every target is >= 0 and sums to 1 bes
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -69,19 +70,29 @@ def _each(limit: float | Mapping[str, float], assets: tuple[str, ...], market: M
     return dict.fromkeys(_indices(assets, market) if assets else range(n_risky), limit)
 
 
-def _values(limit: float | Mapping[str, float]) -> dict[str, float]:
-    if isinstance(limit, Mapping):
-        return {f"limit of {name}": value for name, value in limit.items()}
-    return {"limit": limit}
+@dataclass(frozen=True)
+class _WeightLimit(Limit):
+    """A limit on the weight of assets by themselves."""
 
+    limit: float | Mapping[str, float]
+    assets: tuple[str, ...] = ()
+    key: ClassVar[str]
 
-def _of(name: str, limit: float | Mapping[str, float], assets: tuple[str, ...]) -> str:
-    names = tuple(limit) if isinstance(limit, Mapping) else assets
-    return f"{name}:{','.join(names)}" if names else name
+    def __post_init__(self) -> None:
+        if isinstance(self.limit, Mapping):
+            self.fraction(**{f"limit of {name}": value for name, value in self.limit.items()})
+        else:
+            self.fraction(limit=self.limit)
+
+    @property
+    def name(self) -> str:
+        """The key, with the assets where they are named."""
+        names = tuple(self.limit) if isinstance(self.limit, Mapping) else self.assets
+        return f"{self.key}:{','.join(names)}" if names else self.key
 
 
 @dataclass(frozen=True)
-class MaxWeight(Limit):
+class MaxWeight(_WeightLimit):
     """No asset above `limit`: MaxWeight(0.4), MaxWeight(0.4, ("gold",)), MaxWeight({"gold": 0.1}).
 
     Args:
@@ -90,16 +101,7 @@ class MaxWeight(Limit):
 
     """
 
-    limit: float | Mapping[str, float]
-    assets: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.fraction(**_values(self.limit))
-
-    @property
-    def name(self) -> str:
-        """max_weight, with the assets where they are named."""
-        return _of("max_weight", self.limit, self.assets)
+    key = "max_weight"
 
     def part(self, market: Market) -> Part:
         """Upper bounds."""
@@ -107,7 +109,7 @@ class MaxWeight(Limit):
 
 
 @dataclass(frozen=True)
-class MinWeight(Limit):
+class MinWeight(_WeightLimit):
     """No asset below `limit`; written like `MaxWeight`.
 
     Args:
@@ -116,16 +118,7 @@ class MinWeight(Limit):
 
     """
 
-    limit: float | Mapping[str, float]
-    assets: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        self.fraction(**_values(self.limit))
-
-    @property
-    def name(self) -> str:
-        """min_weight, with the assets where they are named."""
-        return _of("min_weight", self.limit, self.assets)
+    key = "min_weight"
 
     def part(self, market: Market) -> Part:
         """Lower bounds."""

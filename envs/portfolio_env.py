@@ -10,8 +10,9 @@ import numpy as np
 
 from envs.actions import ActionMap
 from envs.costs import Cost
+from envs.game_state import GameState, Outcome, check_options, finished, plain_state, state_of
 from envs.render import Film
-from envs.rules import GameState, Outcome, Rules, check_options, finished, plain_state, state_of
+from envs.rules import Rules
 from market import Market, SettingError
 
 

@@ -15,7 +15,7 @@ only Gymnasium's calling conventions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -24,36 +24,15 @@ from envs.action_base import checked_target
 from envs.actions import OWN_MAPS, ActionMap, Discretisation, make_actions
 from envs.constraints import ConstraintSet
 from envs.costs import Cost, ProportionalCost
+from envs.game_state import GameState, Outcome
+from envs.observations import observed
 from envs.rewards import Reward, make_reward
-from envs.simulator import Row, State, Transition, drift, step
-from market import ActionError, DataError, Market, SettingError, load_market
+from envs.simulator import Row, State, drift, step
+from market import DataError, Market, SettingError, load_market
+
+__all__ = ["GameState", "Outcome", "Rules"]
 
 FILLS = ("close", "next_open")
-
-
-class GameState(NamedTuple):
-    """Everything an episode's future depends on, but for the random generator."""
-
-    t: Any  # int or (*B,) int64: row of the next decision
-    start: Any  # int or (*B,): row of the episode's first decision
-    end: Any  # int or (*B,): row at which the episode is truncated
-    portfolio: State
-    memory: dict[str, np.ndarray]  # of the reward
-    limits: dict[str, np.ndarray]  # of the constraints
-
-
-class Outcome(NamedTuple):
-    """What one step gave."""
-
-    transition: Transition
-    reward: np.ndarray  # (*B,)
-    terms: dict[str, np.ndarray]  # (*B,) each; they add up to the reward
-    terminated: np.ndarray  # (*B,) bool
-    truncated: np.ndarray  # (*B,) bool
-    binding: dict[str, np.ndarray]  # (*B,) bool per constraint
-    unmet: Any  # (*B,) bool: a limit could not be met
-    closed: np.ndarray | None  # (*B, N) bool: held, and sold since it stopped trading
-
 
 _NONE: Any = np.False_  # no limit was missed
 
@@ -128,24 +107,7 @@ class Rules:
 
     def observation_spaces(self, compact: bool, mask: bool) -> spaces.Dict:
         """What is observed: windows, or the window's end row; the mask where it is asked for."""
-        parts = self._compact_parts() if compact else self._window_parts()
-        if mask:
-            parts["tradable"] = spaces.Box(0, 1, (self.market.n_assets,), np.int8)
-        return spaces.Dict(parts)
-
-    def _window_parts(self) -> dict[str, spaces.Space]:
-        """Context only where the market has any."""
-        n_assets, unbounded = self.market.n_assets, (-np.inf, np.inf)
-        shape = (self.lookback, n_assets, len(self.market.feature_names))
-        parts: dict[str, spaces.Space] = {"features": spaces.Box(*unbounded, shape, np.float32)}
-        if self.market.context_names:
-            width = len(self.market.context_names)
-            parts["context"] = spaces.Box(*unbounded, (self.lookback, width), np.float32)
-        return parts | {"weights": spaces.Box(0.0, 1.0, (n_assets,), np.float32)}
-
-    def _compact_parts(self) -> dict[str, spaces.Space]:
-        weights = spaces.Box(0.0, 1.0, (self.market.n_assets,), np.float32)
-        return {"time": spaces.Box(0, self.last, (1,), np.int64), "weights": weights}
+        return observed(self.market, self.lookback, compact, mask)
 
     def start_weights(self, weights: Any = None, row: Any = None) -> np.ndarray:
         """Holdings before the first decision: as given, else all cash, else equal, (N,).
@@ -312,42 +274,3 @@ class Rules:
 def rows_at(panel: np.ndarray, t: Any) -> np.ndarray:
     """Rows t of (T, N), (*B, N); `take` is several times faster for many of them."""
     return panel.take(t, axis=0) if isinstance(t, np.ndarray) else panel[t]
-
-
-def plain_state(state: GameState) -> dict[str, Any]:
-    """The state as a dict of dicts, arrays and numbers, copied."""
-    kept = state._asdict() | {"portfolio": state.portfolio._asdict()}
-    return {
-        key: {name: np.copy(array) for name, array in value.items()}
-        if isinstance(value, dict)
-        else np.copy(value)
-        for key, value in kept.items()
-    }
-
-
-def state_of(kept: dict[str, Any]) -> GameState:
-    """The inverse of `plain_state`; lists, as JSON has them, will do for arrays."""
-    parts: dict[str, Any] = {
-        key: {name: _numbers(array) for name, array in value.items()}
-        if isinstance(value, dict)
-        else _numbers(value)
-        for key, value in kept.items()
-    }
-    return GameState(**(parts | {"portfolio": State(**parts["portfolio"])}))
-
-
-def _numbers(value: Any) -> Any:
-    """An array of its own; a number where it has no axis."""
-    return np.array(value)[()]
-
-
-def check_options(options: dict[str, Any]) -> None:
-    """Refuse options of `reset` other than those there are."""
-    for key in options:
-        if key not in ("weights", "start"):
-            raise SettingError(f"reset: unknown option {key!r}; choose from weights, start")
-
-
-def finished() -> ActionError:
-    """The error for a step that no episode is waiting for."""
-    return ActionError("step called before reset or after the episode ended; call reset first")

@@ -13,15 +13,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from envs.actions import ActionMap
 from envs.costs import Cost
-from envs.rules import (
-    GameState,
-    Outcome,
-    Rules,
-    check_options,
-    finished,
-    plain_state,
-    state_of,
-)
+from envs.game_state import GameState, Outcome, check_options, finished, plain_state, state_of
+from envs.rules import Rules
 from market import Market, SettingError
 
 
