@@ -12,6 +12,7 @@ import torch
 from stable_baselines3 import DQN
 from torch import nn
 
+from agents import name_of
 from agents.allocation_values import AllocationValues
 from agents.base import Task
 from agents.lattice_policy import LatticePolicy, PointsAndHold
@@ -26,7 +27,7 @@ from agents.settings import require
 from envs.actions import Lattice
 from envs.menus import lattice_points
 from envs.rules import Rules
-from market import Market
+from market import DataError, Market
 
 SMALL = 256  # choices up to which all are learned from at once unless told otherwise
 
@@ -89,7 +90,8 @@ class LatticeAgent(SB3Agent):
         """The values of the lattice."""
         settings = self.settings
         points = torch.as_tensor(lattice_points(self._shape.n_assets, settings.lattice))
-        return AllocationValues(self._shape, settings.network(), points, dueling=settings.dueling)
+        values = AllocationValues(self._shape, settings.network(), points, dueling=settings.dueling)
+        return self.begun(values)
 
     def actions(self) -> PointsAndHold:
         """All weights in steps of 1/lattice, and holding."""
@@ -131,6 +133,11 @@ class LatticeAgent(SB3Agent):
 
     def decide(self, row: int, weights: np.ndarray, history: Market) -> np.ndarray:
         """The best-valued point, or what is held."""
+        if history.n_assets != self._shape.n_assets:
+            raise DataError(
+                f"{history.name}: has {history.n_assets} assets, the lattice that "
+                f"{name_of(type(self))} chooses from has {self._shape.n_assets}"
+            )
         device = self.settings.device
         held = torch.as_tensor(weights, dtype=torch.float32, device=device).unsqueeze(0)
         with torch.no_grad():

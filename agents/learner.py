@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from math import cos, pi
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -63,9 +63,10 @@ class LearnerSettings:
     patience: int | None = None  # evaluations without a new best before training stops
     select_by: Literal["sharpe", "reward"] = "sharpe"  # what picks the state to keep
     device: str = "cpu"
+    threads: int = 1  # of torch
 
     def __post_init__(self) -> None:
-        whole = ("steps", "num_envs", "episode_length", "evaluations", "patience")
+        whole = ("steps", "num_envs", "episode_length", "evaluations", "patience", "threads")
         require(self, **dict.fromkeys(whole, "[1, inf)"))
         require(self, gamma="[0, 1)", learning_rate="(0, inf)", reward_scale="(0, inf)")
         check_device(self.device)
@@ -80,6 +81,7 @@ class LearnerSettings:
         return self.learning_rate * SCHEDULES[self.schedule](left)
 
 
+Network = TypeVar("Network", bound=nn.Module)
 _NETWORK = fields(NetworkSettings)
 ROLLING_ROWS = 252  # that "rolling" scaling looks back on
 
@@ -103,6 +105,7 @@ class Learner(Agent):
         self._scaler: Scaler | None = None
         self._shape = Shape(0, 0, 0)
         self._read: Market | None = None  # the market `reading` shows
+        self._start: dict[str, Tensor] | None = None  # parameters to begin with
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -132,7 +135,7 @@ class Learner(Agent):
                 state.
 
         """
-        torch.set_num_threads(1)
+        torch.set_num_threads(self.settings.threads)
         task = task or Task()
         self._scaler = Scaler.fit(train, self.settings.scaling, window=ROLLING_ROWS)
         market = self._scaler.transform(train)
@@ -148,6 +151,23 @@ class Learner(Agent):
         selection.finish()
         self.network.train(False)
         return self
+
+    def warm_start(self, before: Learner) -> None:
+        """Let the next `fit` begin with what a fitted agent of the same settings has learned.
+
+        All the network's parameters are taken over, critics included; the scaler, the optimiser's
+        moments and the replay begin anew.
+        """
+        if before.network is None:
+            raise SettingError(f"{name_of(type(self))}: warm_start needs a fitted agent")
+        state = before.network.state_dict()
+        self._start = {key: value.detach().clone() for key, value in state.items()}
+
+    def begun(self, network: Network) -> Network:
+        """The network with the parameters of a warm start, where there is one."""
+        if self._start is not None:
+            network.load_state_dict(self._start)
+        return network
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
         """The network's deterministic target."""

@@ -72,10 +72,11 @@ class PolicyGradientSettings:
     patience: int | None = None  # evaluations without a better one before training stops
     select_by: Literal["utility", "sharpe", "reward"] = "utility"  # figure of validation
     device: str = "cpu"
+    threads: int = 1  # of torch
 
     def __post_init__(self) -> None:
-        counts = ("steps", "segments", "segment_length", "lookback", "evaluations", "patience")
-        require(self, **dict.fromkeys(counts, "[1, inf)"))
+        counts = "steps segments segment_length lookback evaluations patience threads"
+        require(self, **dict.fromkeys(counts.split(), "[1, inf)"))
         positive = ("risk_aversion", "learning_rate", "max_gradient")
         require(self, **dict.fromkeys(positive, "(0, inf)"))
         penalties = ("weight_decay", "towards_equal", "violation_penalty")
@@ -104,6 +105,7 @@ class PolicyGradientAgent(Agent):
         self.policy: BandPolicy | None = None
         self._scaler: Scaler | None = None
         self._about: dict[str, Any] = {}
+        self._start: PolicyGradientAgent | None = None
         self._reader: _Reader | None = None  # of the market `reading` shows
 
     def fit(
@@ -123,7 +125,7 @@ class PolicyGradientAgent(Agent):
 
         """
         task = task or Task()
-        torch.set_num_threads(1)
+        torch.set_num_threads(self.settings.threads)
         self._scaler = Scaler.fit(train)
         world = SimulatedMarket(
             self._scaler.transform(train), task, self.lookback, self.settings.device
@@ -136,6 +138,8 @@ class PolicyGradientAgent(Agent):
                 "n_known": train.n_assets if self.settings.own_scores else 0,
             }
             self.policy = self._new_policy(seed)
+            if self._start is not None:
+                self._take_over(self.policy, self._start)
             selection = Selection(
                 name_of(type(self)),
                 self._policy,
@@ -146,6 +150,21 @@ class PolicyGradientAgent(Agent):
             Ascent(self.policy, world, self.settings, seed, selection).run()
         self.policy.eval()
         return self
+
+    def warm_start(self, before: PolicyGradientAgent) -> None:
+        """Let the next `fit` go on from what a fitted agent has learned: online continuation.
+
+        The memory of weights held is filled anew, by the policy itself, on the new days.
+        """
+        before._policy()
+        self._start = before
+
+    def _take_over(self, policy: BandPolicy, before: PolicyGradientAgent) -> None:
+        if self._about != before._about:
+            raise SettingError(
+                f"{name_of(type(self))}: cannot go on from {before._about} with {self._about}"
+            )
+        policy.load_state_dict(before._policy().state_dict())
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
         """The policy's target; the same question gets the same answer."""

@@ -49,13 +49,14 @@ class QRDQNAgent(LatticeAgent):
         """The quantiles of the lattice's values."""
         settings = self.settings
         points = torch.as_tensor(lattice_points(self._shape.n_assets, settings.lattice))
-        return AllocationValues(
+        values = AllocationValues(
             self._shape,
             settings.network(),
             points,
             dueling=settings.dueling,
             n_quantiles=settings.n_quantiles,
         )
+        return self.begun(values)
 
     def trained_part(self, model: Any) -> nn.Module:
         """The values; their slow copy is of use in training alone."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -74,6 +73,7 @@ class SB3Agent(Learner):
             device=settings.device,
             **self.model_settings(),
         )
+        self.begun(self.trained_part(model))
         panel = Panel.of(market, settings.device)
         for reader in readers(model.policy):
             reader.show(panel)
@@ -113,9 +113,10 @@ class SB3Agent(Learner):
         }
         with torch.no_grad():
             action = to_host(self.network._predict(observation, deterministic=True))[0]
-        if isinstance(self.network.action_space, spaces.Box) and self.network.squash_output:
-            action = self.network.unscale_action(action)
-        return self.actions().bind(history).target(action, weights, history.n_periods - 1)
+        actions = self.actions()
+        if isinstance(actions, Softmax) and self.network.squash_output:
+            action = actions.bound * action
+        return actions.bind(history).target(action, weights, history.n_periods - 1)
 
     def preference(self, rows: Tensor, held: Tensor) -> Tensor:
         """The target weights of the deterministic action."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from stable_baselines3.common.buffers import DictReplayBuffer
@@ -18,7 +19,7 @@ from agents.replay import CompactReplayBuffer
 from agents.rollout import roll
 from agents.sb3_env import observation_space
 from envs.actions import Softmax
-from market import Market
+from market import DataError, Market
 from market.features.scaling import Scaler
 from tests.test_policies import market_with_context
 from tests.test_sb3 import LEARNERS, SMALL, revealing_market
@@ -237,6 +238,55 @@ def test_rolling_scaling_looks_further_back():
     with agent.reading(market):
         read = agent.act(market.upto(400), held)
     np.testing.assert_allclose(read, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dqn", "policy_gradient", "ppo", "qrdqn", "sac"])
+def test_a_warm_start_goes_on_from_what_was_learned(name):
+    """With a rate of nothing, what was learned stays; without the start, it is not there."""
+    market, held = revealing_market(), np.array([0.2, 0.3, 0.5])
+    settings = {"lookback": 3, "depth": 1, "width": 16, "segment_length": 20}
+    learned = LEARNERS[name] | SMALL if name in LEARNERS else settings | {"steps": 20}
+    learned = learned | {"steps": min(learned["steps"], 1_500)}
+    before = AGENTS[name](**learned).fit(market, task=Task(cost=None))
+    for warm in (True, False):
+        after = AGENTS[name](**(learned | {"learning_rate": 1e-30, "steps": 1}))
+        if warm:
+            after.warm_start(before)
+        after.fit(market, task=Task(cost=None), seed=5)
+        same = [
+            np.allclose(before.act(market.upto(t), held), after.act(market.upto(t), held))
+            for t in range(10, 40)
+        ]
+        assert all(same) == warm
+
+
+@pytest.mark.parametrize("name", ["a2c", "dqn", "recurrent_ppo", "sac", "td3"])
+def test_the_number_of_assets_may_change_but_for_a_lattice(name):
+    settings = SMALL | LEARNERS[name] | {"steps": 300, "lattice": 2}
+    if name != "dqn":
+        del settings["lattice"]
+    agent = AGENTS[name](**settings).fit(revealing_market(120))
+    dates = pd.bdate_range("2012-01-02", periods=40)
+    prices = 100 + np.random.default_rng(0).normal(size=(40, 4)).cumsum(0)
+    signal = np.zeros((40, 5, 1), np.float32)
+    frame = pd.DataFrame(prices, dates, list("ABCD"))
+    more = Market.from_prices(frame, features=signal, feature_names=("tomorrow",))
+    held = np.full(5, 0.2)
+    if name == "dqn":
+        with pytest.raises(DataError, match=r"has 5 assets, the lattice that dqn .* has 3"):
+            agent.act(more, held)
+    else:
+        assert agent.act(more, held).sum() == pytest.approx(1.0)
+
+
+def test_threads_are_as_asked():
+    try:
+        AGENTS["ppo"](**SMALL, steps=64, n_steps=8, threads=2).fit(revealing_market(60))
+        assert torch.get_num_threads() == 2
+        AGENTS["ppo"](**SMALL, steps=64, n_steps=8).fit(revealing_market(60))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
 
 
 class Heard(Monitor):
