@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test check bench clean
 
 demo: $(READY)
-	$(BIN)/allocgym compare
+	$(BIN)/allocgym compare --seeds 2
 
 test: $(READY)
 	$(BIN)/pytest -q -n 2 --dist worksteal

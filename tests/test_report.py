@@ -270,7 +270,7 @@ def test_learning_curves_are_named_for_what_was_logged(tree, page):
 
 def test_every_picture_says_what_it_shows(page):
     pictures = [attrs for attrs in Page(page).all("svg") if attrs.get("role") == "img"]
-    assert len(pictures) == 2 * 3 + 7 + 4  # three in two cuts, weights, learning curves
+    assert len(pictures) == 2 * 4 + 7 + 4  # four in two cuts, weights, learning curves
     assert all(len(attrs["aria-label"]) > 30 for attrs in pictures)
     weights = [a["aria-label"] for a in pictures if a["aria-label"].startswith("Weights of dqn")]
     assert re.fullmatch(r"Weights of dqn; mean: sp500 \d+%, .*cash \d+%\.", weights[0])

@@ -152,7 +152,7 @@ def test_an_error_inside_the_run_is_recorded_and_raised(tmp_path):
     first, second = find_runs([tmp_path])
     assert (first.status, second.status) == ("failed", "failed")
     assert first.error == "prices.csv: row 3: price must be positive, got -1"
-    assert second.error == "KeyboardInterrupt"
+    assert second.error == "stopped by the user"
     assert first.backtest.empty
 
 
