@@ -5,19 +5,18 @@ The same data give the same bytes.
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.figures import LINE_POINTS, NARROW, STYLE, WIDE, canvas, thin, time_axis
+from experiments.page import render_page
 from experiments.run_dir import write_atomic
 from experiments.svg import INK, area_colour, line_colour, to_svg
 from market import Market
@@ -50,11 +49,8 @@ def write_quality_page(quality: Quality, path: str | Path) -> Path:
 
 def render_quality_page(quality: Quality) -> str:
     """The page as text."""
-    template = files("experiments").joinpath("quality.html").read_text("utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(template).render(
+    return render_page(
+        "quality.html",
         name=quality.name,
         headline=headline(quality),
         facts=span_facts(quality),

@@ -4,19 +4,18 @@ The page needs no network and runs no script. It is built from the files alone, 
 give the same bytes. Runs that failed are listed with their reason.
 """
 
-import re
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
 
 from experiments.attribution_view import report_attribution
 from experiments.evidence_view import report_evidence
 from experiments.explanations import report_explanations
 from experiments.facts import configs, facts, notes, versions
+from experiments.forecast_notes import report_forecasts
+from experiments.page import render_page
 from experiments.pictures import Exhibit, all_agents, allocations, learning_curves
 from experiments.run_dir import write_atomic
 from experiments.runs import Run
@@ -30,8 +29,6 @@ from experiments.verdict import (
     short,
     verdict_lines,
 )
-
-SIGN = re.compile(r"(?<!\w)-(?=\d)")
 
 
 def write_report(
@@ -69,12 +66,8 @@ def render_report(
     frame = summarise(runs) if frame is None else frame
     exhibit = Exhibit.of(runs, frame)
     curves = learning_curves(exhibit)
-    template = files("experiments").joinpath("report.html").read_text("utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["signed"] = lambda text: SIGN.sub("\N{MINUS SIGN}", text)
-    return environment.from_string(template).render(
+    return render_page(
+        "report.html",
         title=title or ", ".join(dict.fromkeys(run.experiment for run in runs)),
         headline=headline(frame),
         verdicts=verdict_lines(frame),
@@ -92,6 +85,7 @@ def render_report(
         limits=_limits(exhibit),
         evidence=report_evidence(frame),
         attribution=report_attribution(exhibit.agents),
+        forecasts=report_forecasts(runs),
         explanations=report_explanations(runs),
         curves=curves,
         without_curve=[name for name in exhibit.marks if name not in curves],
