@@ -59,7 +59,7 @@ def _finding(name: str, check: dict[str, Any]) -> str:
     value, middle, low, high = (
         format(check[k], form) for k in ("value", "expected", "low", "high")
     )
-    measured = f"{value}, expected {middle} ({low} to {high})"
+    measured = f"{value}, in windows of the past {middle} ({low} to {high})"
     if name != "regimes":
         return f"{measured} a year"
     shares = ", ".join(

@@ -1,0 +1,213 @@
+"""`allocgym monitor` as people and schedulers use it: planted changes, clean days, refits."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.cli import main
+from experiments.commands import run_config
+from experiments.monitor import MonitorSettings, Report, monitor
+from experiments.run_dir import find_runs
+from experiments.runs import Run
+from market.errors import SettingError
+
+TINY = f"{Path(__file__).with_name('tiny_agent.py')}:Tiny"
+DATES = pd.bdate_range("2012-01-02", periods=900)
+PRICES = ("--data", "files", "--data.options.path", "prices.csv")
+RUN = "results/train/Tiny/seed_000"
+CHECKS = ["features", "performance", "regimes", "volatility", "turnover", "cost"]
+
+
+def write_prices(name, seed=3, scale=None, dates=DATES):
+    steps = np.random.default_rng(seed).normal(0.0003, 0.01, (len(dates), 2))
+    steps = steps if scale is None else steps * scale[:, None]
+    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, dates, ["AAA", "BBB"])
+    frame.rename_axis("date").to_csv(name)
+
+
+def wilder(at=720, by=3.0):
+    return np.where(np.arange(len(DATES)) >= at, by, 1.0)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run on 900 quiet days: 540 of training, 180 of validation."""
+    folder = tmp_path_factory.mktemp("monitor")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_prices("prices.csv")
+        assert main(["train", "--agent", TINY, *PRICES, "--workers", "1"]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    return trained
+
+
+def check(capsys, *argv):
+    """Exit status and the report."""
+    capsys.readouterr()
+    status = main(["monitor", RUN, "--trust", "--json", *argv])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_quiet_days_are_fine(here, capsys):
+    status, found = check(capsys)
+    assert (status, found["status"], found["alarms"]) == (0, 0, [])
+    assert list(found["checks"]) == CHECKS
+    assert found["new"][2] == 180
+    assert found["reference"][1] == f"{DATES[719]:%Y-%m-%d}"
+    volatility = found["checks"]["volatility"]
+    assert volatility["low"] < volatility["expected"] < volatility["high"]
+    held = Run.read(RUN).backtest
+    excess = held["portfolio_return"] - held["risk_free"]
+    assert volatility["value"] == pytest.approx(excess.std() * 252**0.5, rel=1e-6)
+    assert found["checks"]["turnover"]["value"] == pytest.approx(
+        252 * held["turnover"].mean(), rel=0.1
+    )
+    assert sum(found["checks"]["regimes"]["last_day"]) == pytest.approx(1.0)
+
+
+def test_wild_days_are_an_alarm_in_the_data_of_the_file_that_carries_on(here, capsys):
+    write_prices("wild.csv", scale=wilder())
+    status, found = check(capsys, "--data.options.path", "wild.csv", "--output", "found.json")
+    assert (status, found["status"]) == (1, 1)
+    assert {"features", "volatility"} <= set(found["alarms"])
+    assert found["checks"]["features"]["drifted"]
+    volatility = found["checks"]["volatility"]
+    assert volatility["value"] > 2.0 * volatility["expected"]
+    assert json.loads(Path("found.json").read_text()) == found
+    assert main(["monitor", RUN, "--trust", "--data.options.path", "wild.csv"]) == 1
+    shown = capsys.readouterr().out
+    assert "ALARM" in shown
+    assert "Status 1: attention" in shown
+
+
+def test_a_file_of_later_days_only(here, capsys):
+    """Its days follow those of the run; the portfolio carries on with what it held."""
+    later = pd.bdate_range(DATES[-1] + pd.Timedelta(days=1), periods=130)
+    write_prices("later.csv", seed=8, dates=later)
+    status, found = check(capsys, "--data.options.path", "later.csv")
+    assert status == 0
+    assert found["new"][1:] == [f"{later[-1]:%Y-%m-%d}", 125]  # a lookback of 5
+    assert found["reference"][1] == f"{DATES[719]:%Y-%m-%d}"
+
+
+def test_only_the_last_days(here, capsys):
+    _, found = check(capsys, "--last", "60")
+    assert found["new"] == [f"{DATES[-60]:%Y-%m-%d}", f"{DATES[-1]:%Y-%m-%d}", 60]
+
+
+def test_revised_data_are_noted(here, capsys):
+    write_prices("other.csv", seed=4)
+    _, found = check(capsys, "--data.options.path", "other.csv")
+    assert found["notes"] == []  # the run's own data are as they were
+    kept = Path("prices.csv").read_bytes()
+    try:
+        write_prices("prices.csv", seed=4)
+        _, found = check(capsys)
+    finally:
+        Path("prices.csv").write_bytes(kept)
+    assert "are not those of the run" in found["notes"][0]
+
+
+def test_clean_markets_alarm_no_more_often_than_the_level(here):
+    """5 % of 8 reports: 3 or more have a probability of 0.6 %."""
+    run = find_runs([RUN])[0]
+    config = run_config(run.path, True)
+    alarms = 0
+    for seed in range(8):
+        write_prices("clean.csv", seed=100 + seed)
+        changes = {"options": {"path": "clean.csv"}}
+        report = monitor(run, config, changes, MonitorSettings(seed=seed))
+        assert isinstance(report, Report)
+        alarms += report.status
+    assert alarms <= 2
+
+
+def refused(capsys, *argv):
+    before = sorted(Path().rglob("*"))
+    capsys.readouterr()
+    assert main(["monitor", *argv]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = printed.err.splitlines()
+    assert len(lines) == 1, printed.err
+    assert sorted(Path().rglob("*")) == before
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--start", "2030-01-01"], "needs 20 new days from 2030-01-01 on, got 0"),
+        (["--start", "soon"], "start must be a date"),
+        (["--last", "3"], "last must be at least 20, got 3"),
+        (["--level", "2"], "level must be in (0, 1), got 2"),
+        (["--regimes", "0"], "regimes must be in [1, 6]"),
+        (["--replace"], "--replace needs --retrain"),
+        (["--retrain", f"{DATES[100]:%Y-%m-%d}"], "retrain must be after"),
+        (["--retrain", f"{DATES[-3]:%Y-%m-%d}"], "must leave 20 days"),
+        (["--data.options.path", "none.csv"], "none.csv"),
+    ],
+)
+def test_wrong_settings_are_one_line_and_status_2(here, capsys, argv, words):
+    assert words in refused(capsys, RUN, "--trust", *argv)
+
+
+def test_no_run_is_one_line(here, capsys):
+    assert "run path must be an existing folder" in refused(capsys, "nowhere")
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_a_refit_replaces_nothing_unless_asked(here, capsys):
+    before, cut = files(RUN), f"{DATES[780]:%Y-%m-%d}"
+    status, found = check(capsys, "--retrain", cut)
+    refit = found["refit"]
+    assert status == 0
+    assert files(RUN) == before
+    assert not refit["replaced"]
+    new = Run.read(refit["run"])
+    assert new.manifest["splits"]["valid"][1] == cut
+    assert new.manifest["splits"]["test"][0] == f"{DATES[781]:%Y-%m-%d}"
+    assert refit["days"] == [f"{DATES[781]:%Y-%m-%d}", f"{DATES[-1]:%Y-%m-%d}", 119]
+    assert refit["new"]["final_value"] == pytest.approx(new.backtest["value"].iloc[-1])
+    old = Run.read(RUN).backtest["value"]
+    since = old.iloc[-1] / old[pd.Timestamp(cut)]
+    assert refit["old"]["final_value"] == pytest.approx(since, rel=2e-3)  # but for its entry
+    lead = refit["sharpe_difference"]
+    assert lead["low"] <= lead["difference"] <= lead["high"]
+    gap = refit["new"]["sharpe"] - refit["old"]["sharpe"]
+    assert lead["difference"] == pytest.approx(gap, rel=1e-6)
+
+
+def test_replacing_keeps_the_old_one(trained, tmp_path, monkeypatch, capsys):
+    """In a copy of the folder, so that other tests find theirs."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("prices.csv", *(str(p.relative_to(trained)) for p in (trained / RUN).rglob("*"))):
+        if (trained / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes((trained / name).read_bytes())
+    before, cut = Run.read(RUN), f"{DATES[780]:%Y-%m-%d}"
+    status, found = check(capsys, "--retrain", cut, "--replace")
+    refit = found["refit"]
+    assert status == 0
+    assert refit["replaced"]
+    kept, now = Run.read(refit["kept"]), Run.read(RUN)
+    pd.testing.assert_frame_equal(kept.backtest, before.backtest)
+    assert (kept.experiment, now.experiment) == (f"train-replaced-{cut}", "train")
+    assert now.manifest["splits"]["valid"][1] == cut
+    assert now.config["experiment"] == "train"
+    assert main(["evaluate", RUN, "--trust"]) == 0
+    with pytest.raises(SettingError, match="must be after"):
+        from experiments.retrain import plan_refit
+
+        plan_refit(now, run_config(now.path, True), {}, cut)
