@@ -1,11 +1,11 @@
-"""Print how fast the environments are, in ratios to bare numpy and to the fastest peer."""
+"""Print how fast environments and training are: in ratios to bare numpy, peers, the usual way."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from benchmarks import features, goals, report, scaling, sekai_peer
+from benchmarks import features, goals, report, scaling, sekai_peer, training
 from benchmarks.games import make_market
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -36,8 +36,10 @@ def main() -> None:
     else:
         with sekai_peer.Sekai(make_market()) as sekai:
             results = measure_lines(sekai, asked)
-    missed = [result.name for result in results if not result.met]
-    print(f"\n{len(results) - len(missed)} of {len(results)} lines met")
+    print("\ntraining")
+    trained = training.printed(asked.only)
+    met = [result.met for result in (*results, *trained)]
+    print(f"\n{sum(met)} of {len(met)} lines met")
     if asked.only:
         return
     print("\nmicroseconds of one environment's step")

@@ -71,6 +71,15 @@ def figures(only: str = "") -> Iterator[Figure]:
             yield from group()
 
 
+def printed(only: str = "") -> list[Figure]:
+    """All of them, each printed when it is known."""
+    known = []
+    for figure in figures(only):
+        known.append(figure)
+        print(figure, flush=True)
+    return known
+
+
 def ppo() -> Iterator[Figure]:
     """Collecting and updating, 10 epochs, against the same network on whole windows."""
     market = games.make_market(n_features=8)
@@ -223,8 +232,7 @@ def main() -> None:
     if asked.large:
         print(large())
         return
-    for figure in figures(asked.only):
-        print(figure, flush=True)
+    printed(asked.only)
 
 
 if __name__ == "__main__":

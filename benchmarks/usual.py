@@ -10,6 +10,7 @@ from gymnasium import ObservationWrapper, spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
+from torch.nn import functional
 
 from agents.networks import NetworkSettings
 from agents.panel_network import Shape
@@ -37,13 +38,35 @@ class Windows(ObservationWrapper):
 
 
 class WindowActorCritic(ActorCritic):
-    """The network of `ActorCritic` on windows that come with each observation."""
+    """The network of `ActorCritic` on windows that come with each observation.
+
+    Its convolutions are those of torch over each window, as they are usually written; parameters
+    and results are the same.
+    """
 
     def read(self, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Scores (B, N) and values (B,)."""
-        n_assets = obs["weights"].shape[1]
+        network, n_assets = self.panel.network, obs["weights"].shape[1]
         cash = torch.arange(n_assets, device=obs["weights"].device) == n_assets - 1
-        return self.panel.network(obs["features"], obs["weights"], None, cash)
+        table = network.mix(convolved(network.encoder, obs["features"]), None, cash)
+        scores, values = network.decide(table, obs["weights"])
+        return scores, values
+
+
+def convolved(encoder: Any, windows: Tensor) -> Tensor:
+    """What the encoder `cnn` makes of windows (B, L, N, F), by dilated convolutions: (B, N, H)."""
+    batch, days, n_assets, n_features = windows.shape
+    series = windows.permute(0, 2, 3, 1).reshape(batch * n_assets, n_features, days)
+    width, first = encoder.width, encoder.first
+    weight = first.weight.view(width, encoder.kernel, n_features).transpose(1, 2)
+    x = functional.relu(functional.conv1d(series, weight, first.bias))
+    for i, join in enumerate(encoder.joins):
+        earlier, later = join.weight.split(width, 1)
+        passing = torch.eye(width, device=x.device)
+        weight = torch.stack([earlier, later + passing], -1)
+        dilation = encoder.stride * 2**i
+        x = functional.relu(functional.conv1d(x, weight, join.bias, dilation=dilation))
+    return x[..., -1].view(batch, n_assets, width)
 
 
 def ppo(market: Market, network: NetworkSettings) -> PPO:
