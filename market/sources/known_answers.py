@@ -15,7 +15,7 @@ from market.errors import SettingError
 from market.market import CASH, Market
 from market.sources.chain import Chain
 from market.sources.optimum import SIGNAL, Optimum
-from market.sources.paths import market_of_returns
+from market.sources.paths import check_number, market_of_returns
 
 HAND = 200
 _HERMITE = 5
@@ -51,8 +51,7 @@ def kelly(
             f"means and volatilities: need one number each for 1 to 8 assets, got {mean.shape} "
             f"and {volatility.shape}"
         )
-    if not 0.0 <= correlation < 1.0:
-        raise SettingError(f"correlation: must be in [0, 1), got {correlation!r}")
+    check_number("correlation", correlation, 0.0, 1.0, "[)")
     signs = np.array(list(itertools.product((1.0, -1.0), repeat=mean.size + 1)))
     shocks = np.sqrt(correlation) * signs[:, :1] + np.sqrt(1.0 - correlation) * signs[:, 1:]
     chain = Chain.independent(
@@ -90,10 +89,8 @@ def regimes(
         hand: As in `kelly`, for each signal.
 
     """
-    if not 0.5 <= accuracy <= 1.0:
-        raise SettingError(f"accuracy: must be in [0.5, 1], got {accuracy!r}")
-    if not 0.0 < stay < 1.0:
-        raise SettingError(f"stay: must be in (0, 1), got {stay!r}")
+    check_number("accuracy", accuracy, 0.5, 1.0)
+    check_number("stay", stay, 0.0, 1.0, "()")
     risky = [edge + volatility, edge - volatility, volatility - edge, -volatility - edge]
     right, wrong = accuracy / 2.0, (1.0 - accuracy) / 2.0
     chain = Chain(
@@ -122,8 +119,7 @@ def alternating(
     reversion (2012).
 
     """
-    if not step > 0.0:
-        raise SettingError(f"step: must be > 0, got {step!r}")
+    check_number("step", step, 0.0, np.inf, "()")
     chain = Chain(
         np.array([[0.0, 1.0], [1.0, 0.0]]),
         np.eye(2),
@@ -159,8 +155,7 @@ def merton(
     Source: Merton, Lifetime portfolio selection under uncertainty (1969).
 
     """
-    if not volatility > 0.0:
-        raise SettingError(f"volatility: must be > 0, got {volatility!r}")
+    check_number("volatility", volatility, 0.0, 10.0, "(]")
     shocks, chances = normal_nodes(_HERMITE)
     risky = np.expm1(drift - volatility**2 / 2.0 + volatility * shocks)
     chain = Chain.independent(_beside_cash(risky[:, None]), chances)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from market.errors import SettingError
 from market.market import CASH, Market
+from market.returns import is_number
 from market.sources.memory import check_memory
 
 FIRST_DATE = "2000-01-03"
@@ -25,6 +26,18 @@ def check_periods(periods: int, n_assets: int) -> None:
     if type(n_assets) is not int or n_assets < 1:
         raise SettingError(f"n_assets: must be a whole number >= 1, got {n_assets!r}")
     check_memory("synthetic", periods, n_assets, panels=6)
+
+
+def check_number(name: str, value: Any, low: float, high: float, ends: str = "[]") -> None:
+    """Refuse what is no number in an interval; "(" and ")" leave out its ends."""
+    if is_number(value):
+        above = value > low or (ends[0] == "[" and value == low)
+        below = value < high or (ends[1] == "]" and value == high)
+        if above and below:
+            return
+    raise SettingError(
+        f"{name}: must be a number in {ends[0]}{low:g}, {high:g}{ends[1]}, got {value!r}"
+    )
 
 
 def market_of_returns(

@@ -26,7 +26,7 @@ from market.sources.known_answers import (
     regimes,
 )
 from market.sources.optimum import Optimum
-from market.sources.paths import check_periods, market_of_returns
+from market.sources.paths import check_number, check_periods, market_of_returns
 from market.sources.raw import RawData
 
 _QUADRATURE_ASSETS = 7
@@ -93,7 +93,7 @@ def gbm(
         cash_rate: What cash earns a year, compounded.
 
     """
-    _in_range("volatility", volatility, 0.0, 10.0)
+    check_number("volatility", volatility, 0.0, 10.0, "(]")
     scale = np.linspace(0.5, 1.5, n_assets) if n_assets > 1 else np.ones(1)
     mean = (drift * scale - (volatility * scale) ** 2 / 2.0) / 252.0
     mix = _root(n_assets, correlation) * (volatility * scale / np.sqrt(252.0))[:, None]
@@ -135,8 +135,8 @@ def mean_reverting(
         cash_rate: What cash earns a year, compounded.
 
     """
-    _in_range("half_life", half_life, 0.0, 1e9)
-    _in_range("volatility", volatility, 0.0, 10.0)
+    check_number("half_life", half_life, 0.0, 1e9, "(]")
+    check_number("volatility", volatility, 0.0, 10.0, "(]")
     kept = 2.0 ** (-1.0 / half_life)
     mix = _root(n_assets, correlation) * volatility / np.sqrt(252.0)
     shocks = np.random.default_rng(seed).standard_normal((periods, n_assets)) @ mix.T
@@ -178,7 +178,7 @@ def bootstrap(
     Source: Politis & Romano, The stationary bootstrap (1994).
 
     """
-    _in_range("block", block, 1.0, 1e9)
+    check_number("block", block, 1.0, 1e9)
     from market.sources import load_market  # this module is part of what load_market reads
 
     source = load_market(of) if isinstance(of, str) else of
@@ -226,17 +226,9 @@ def _table(market: Market, name: str) -> pd.DataFrame:
     return table.assign(published=table["date"])
 
 
-def _in_range(name: str, value: float, low: float, high: float) -> None:
-    if not (isinstance(value, (int, float)) and low <= value <= high and value > 0.0):
-        raise SettingError(
-            f"{name}: must be a number in [{low:g}, {high:g}] and > 0, got {value!r}"
-        )
-
-
 def _root(size: int, correlation: float) -> np.ndarray:
     """Cholesky root of the matrix with one correlation, (size, size)."""
-    if not 0.0 <= correlation < 1.0:
-        raise SettingError(f"correlation: must be in [0, 1), got {correlation!r}")
+    check_number("correlation", correlation, 0.0, 1.0, "[)")
     return np.linalg.cholesky(correlation + (1.0 - correlation) * np.eye(size))
 
 
