@@ -250,6 +250,9 @@ def undefined_reason(measure: str, returns: Array, relative_to: Any = 0.0) -> st
         return "needs at least 2 periods, got 1"
     if measure in needs_spread and bool(deviation(xp, excess)[1]):
         return "the returns do not vary"
+    if measure in {"alpha", "beta"}:
+        benchmark = alongside(xp, excess, relative_to, "relative_to") + xp.zeros_like(excess)
+        return "the benchmark does not vary" if bool(deviation(xp, benchmark)[1]) else None
     lost: dict[str, Any] = {"sortino_ratio": sortino_ratio, "omega_ratio": omega_ratio}
     if measure in lost and bool(xp.isnan(lost[measure](excess))):
         return "no period lost"

@@ -1,4 +1,4 @@
-"""Measures against hand-computed numbers, skfolio, scipy and arch, and their properties."""
+"""Measures against hand-computed numbers, skfolio and scipy, and their properties."""
 
 import math
 import subprocess
@@ -237,6 +237,11 @@ def test_undefined_is_nan_with_a_reason():
         assert m.undefined_reason(name, returns) == reason, name
         assert math.isnan(getattr(m, name)(returns)) == (reason is not None), name
     assert math.isnan(m.beta(rise, np.zeros(3)))
+    for measure in (m.alpha, m.beta):
+        name = measure.__name__
+        assert m.undefined_reason(name, rise, np.zeros(3)) == "the benchmark does not vary"
+        assert m.undefined_reason(name, rise, 0.5 * rise) is None
+        assert math.isnan(measure(rise, np.zeros(3))) and math.isfinite(measure(rise, 0.5 * rise))
     assert m.undefined_reason("information_ratio", rise, rise) == "the returns do not vary"
     assert math.isnan(m.information_ratio(rise, rise))
 
