@@ -181,7 +181,7 @@ def test_the_interval_of_a_share_is_clopper_and_pearsons():
 def test_noise_is_seldom_called_an_edge_and_the_regime_market_is():
     noise_setting, regimes = (
         dataclasses.replace(setting, periods=periods)
-        for setting, periods in zip(false_discovery.SETTINGS, (420, 3500), strict=True)
+        for setting, periods in zip(false_discovery.SETTINGS, (840, 4000), strict=True)
     )
     found = [false_discovery.claims(false_discovery.compare(noise_setting, s, 200)) for s in (0, 1)]
     assert found == [[], []]

@@ -333,6 +333,30 @@ def test_difference_over_seeds_counts_their_spread():
     assert free.p_value > 0.1 > 0.01 > fixed.p_value
 
 
+def test_few_seeds_that_differ_get_students_interval():
+    """Where the seeds' spread is all there is, the interval is the textbook one of 3 numbers."""
+    days = np.random.default_rng(1).normal(0.0004, 0.01, 400)
+    ours = days[:, None] + np.array([-0.002, 0.0005, 0.004])
+    found = s.sharpe_difference(ours, days, n_resamples=200)
+    ratios = sharpe_ratio(ours)
+    half = scipy.stats.t.ppf(0.975, 2) * ratios.std(ddof=1) / 3**0.5
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.02)
+    expected = scipy.stats.ttest_1samp(ratios, sharpe_ratio(days)).pvalue
+    assert found.p_value == pytest.approx(expected, rel=0.05)
+    assert found.difference == pytest.approx(ratios.mean() - sharpe_ratio(days))
+
+
+def test_seeds_that_agree_are_not_punished():
+    rng = np.random.default_rng(2)
+    days = rng.normal(0.0004, 0.01, 400)
+    alone = days + rng.normal(0.0003, 0.002, 400)
+    one, five = (
+        s.sharpe_difference(returns, days, n_resamples=500)
+        for returns in (alone, np.repeat(alone[:, None], 5, axis=1))
+    )
+    assert five.high - five.low == pytest.approx(one.high - one.low, rel=0.1)
+
+
 # ---- seeds
 
 
