@@ -1,5 +1,7 @@
 """The known-answers study: its valuation is exact, and small versions of each agent find optima."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,8 @@ import torch
 from agents.allocation_values import fitted_prices
 from agents.base import Agent, Constant
 from agents.sb3_env import CompactVecEnv
+from benchmarks.known_answers import study, table
+from benchmarks.known_answers.agents import ENTRIES, Entry
 from benchmarks.known_answers.cases import CASES
 from benchmarks.known_answers.exact import growth, growth_over_histories, idling
 from envs import PortfolioVectorEnv
@@ -147,3 +151,56 @@ def test_costs_are_phased_in():
     assert (refund >= -1e-7).all() and (refund[8:] == 0.0).all()
     assert refund[0].min() > 0.0
     assert refund[:2].mean() > 1.5 * refund[5:8].mean()
+
+
+SCORES: dict[str, tuple[str, dict[str, Any], float]] = {
+    "policy_gradient": ("regimes_80_cost_2", {}, 0.95),
+    "ppo": ("regimes_80", {"steps": 150_000}, 0.85),
+    "dqn": ("regimes_80_cost_2", {"steps": 120_000}, 0.9),
+    "dqn_plain": ("regimes_80", {"steps": 130_000, "learning_starts": 30_000}, 0.75),
+    "sac": ("regimes_100", {"steps": 50_000, "learning_starts": 10_000}, 0.7),
+}
+
+
+@pytest.mark.parametrize("name", list(SCORES))
+def test_agents_find_known_answers(name: str):
+    """Small versions: fewer steps than the study's, and a lower floor."""
+    at, fewer, least = SCORES[name]
+    case, entry = CASES[at], ENTRIES[name]
+    market = case.market(0)
+    small = Entry(name=entry.name, always=entry.settings(case.cost) | fewer)
+    agent = small.agent(case.cost).fit(market, task=case.task, seed=0)
+    untrained = small.agent(case.cost, trained=False).fit(market, task=case.task, seed=0)
+    score = study.figures(agent, case, market, 0)["score"]
+    assert score > least and score > study.figures(untrained, case, market, 0)["score"]
+
+
+def test_results_are_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    quick = Entry(name="policy_gradient", always={"steps": 5, "segments": 8})
+    monkeypatch.setitem(ENTRIES, "quick", quick)
+    runs = study.runs_of(["alternating", "noise"], ["quick"], 1)
+    first = list(study.perform_all(runs, tmp_path, 1))
+    stored = [json.loads(run.file(tmp_path).read_text()) for run in runs]
+    assert stored == first and all(study.better(result) for result in first)
+    assert list(study.perform_all(runs, tmp_path, 1)) == first  # seconds and all
+    monkeypatch.setitem(ENTRIES, "quick", Entry(name="policy_gradient", always={"steps": 6}))
+    assert all(run.result(tmp_path) is None for run in runs)
+
+
+def test_floors_are_told(tmp_path: Path):
+    def found(score: float, seed: int) -> dict[str, Any]:
+        figures = {"trained": {"growth": score, "score": score}}
+        return (
+            {"case": "kelly", "agent": "ppo", "seed": seed, "seconds": 1.0}
+            | figures
+            | {"untrained": {"growth": 0.0, "score": 0.0}}
+        )
+
+    good, bad = ([found(score, seed) for seed in range(10)] for score in (0.96, 0.94))
+    assert table.met("kelly", "ppo", good) and not table.met("kelly", "ppo", bad)
+    assert table.met("merton", "td3", bad) is None
+    assert "**missed**" in table.markdown(bad, "x") and "missed" not in table.markdown(good, "x")
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- measured -->\nold\n<!-- end of measured -->\nafter\n")
+    table.write(page, "new")
+    assert page.read_text() == "before\n<!-- measured -->\nnew\n<!-- end of measured -->\nafter\n"

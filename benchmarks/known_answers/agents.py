@@ -49,13 +49,26 @@ ENTRIES: dict[str, Entry] = {
     ),
     "ppo": Entry(
         name="ppo",
-        always={"schedule": "linear", "learning_rate": 5e-3, "batch_size": 4096, "n_epochs": 4},
+        always={"schedule": "linear", "learning_rate": 5e-3, "less_market": True},
         free={"gamma": 0.0, "gae_lambda": 0.0, "log_std": 0.5, "steps": 400_000},
-        costly={"gamma": 0.97, "gae_lambda": 0.6, "cost_warmup": 0.6, "steps": 600_000},
+        costly={"gamma": 0.98, "gae_lambda": 0.6, "cost_warmup": 0.5, "steps": 600_000},
     ),
     "sac": Entry(
         name="sac",
-        always={"less_market": True, "num_envs": 128, "steps": 200_000},
+        always={
+            "less_market": True,
+            "num_envs": 128,
+            "steps": 180_000,
+            "buffer_size": 200_000,
+            "learning_starts": 40_000,
+            "batch_size": 1024,
+            "train_every": 16,
+            "updates": 24,
+            "learning_rate": 1e-2,
+            "schedule": "linear",
+            "tau": 0.03,
+            "ent_coef": "auto_0.05",
+        },
         free={"gamma": 0.0},
         costly={"gamma": 0.97},
     ),
@@ -77,6 +90,7 @@ ENTRIES: dict[str, Entry] = {
         always={
             "all_actions": False,
             "less_market": True,
+            "reward_scale": 5.0,  # the loss is quadratic below 1 only: means, not medians
             "num_envs": 128,
             "steps": 300_000,
             "buffer_size": 300_000,
