@@ -16,7 +16,8 @@ from agents.outlook import Outlook
 from agents.rule_base import Rule, build
 from agents.schedule import equal, investable, start_weights
 from agents.settings import require
-from envs.constraints import ConstraintSet, VolatilityTarget
+from envs.constraints import VolatilityTarget
+from envs.history import MIN_ROWS, Moments
 from market import Market
 
 __all__ = [
@@ -113,9 +114,23 @@ def limit_volatility(
 ) -> np.ndarray:
     """The target, with what exceeds `limit` volatility a year moved to cash.
 
-    By the constraint `VolatilityTarget`, on the sample covariance of the last `window` returns.
+    What the constraint `VolatilityTarget` does, on the sample covariance of the last `window`
+    returns; a constraint set would first look at every day of them.
     """
-    recent = history[max(0, history.n_periods - window - 1) :]
     overlay = VolatilityTarget(limit, window, periods_per_year=history.periods_per_year)
-    limits = ConstraintSet.build((overlay,), recent)
-    return limits.apply(target, target, recent.n_periods - 1, limits.initial(), 0.0, 1.0)[0]
+    safe = overlay.safe_asset(history)
+    rows = history.returns[max(1, history.n_periods - window) :]
+    if len(rows) < 2:
+        return target
+    centred = rows - rows.mean(axis=0)
+    covariance = centred.T @ centred / (len(rows) - 1)
+    beside = target @ covariance
+    known = (beside @ target, beside[safe], covariance[safe, safe])
+    variance, shared, safest = (np.array([value]) for value in known)
+    enough = np.array([len(rows) >= min(window, MIN_ROWS)])
+    share = overlay.share(Moments(0.0, 0.0, variance, shared, safest, enough))[0][0]
+    if share >= 1.0:
+        return target
+    limited: np.ndarray = share * target
+    limited[safe] += 1.0 - share
+    return limited

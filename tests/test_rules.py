@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from agents.rules import RULES, Proportional, SoftmaxRule, TopK, build, limit_volatility
+from envs.constraints import ConstraintSet, VolatilityTarget
 from market import Market, SettingError
 
 
@@ -83,6 +84,21 @@ def test_volatility_limit_uses_the_window_alone(market):
     target = np.array([0.5, 0.3, 0.2, 0.0])
     found = limit_volatility(target, market, 0.10, window=30)
     np.testing.assert_array_equal(found, limit_volatility(target, market[49:], 0.10, window=30))
+
+
+def test_volatility_limit_is_what_the_constraint_does(market):
+    """Mixtures with a varying cash rate, short histories and long ones, bound and unbound."""
+    rng = np.random.default_rng(1)
+    rates = 0.02 + 0.02 * rng.uniform(size=80)
+    prices = pd.DataFrame(market.prices[:, :3], market.dates, list("abc"))
+    market = Market.from_prices(prices, cash_rate=pd.Series(rates, market.dates))
+    for t, window, limit in [(2, 60, 0.01), (19, 30, 0.05), (25, 60, 0.05), (79, 30, 0.5)]:
+        overlay = VolatilityTarget(limit, window)
+        limits = ConstraintSet.build((overlay,), market)
+        target = rng.dirichlet(np.ones(4))
+        expected = limits.apply(target, target, t, limits.initial(), 0.0, 1.0)[0]
+        found = limit_volatility(target, market.upto(t), limit, window)
+        np.testing.assert_allclose(found, expected, atol=1e-14)
 
 
 def test_volatility_limit_needs_cash():
