@@ -47,6 +47,8 @@ class ProportionalCost(Cost):
         buy: Rate in [0, 1) for all risky assets, or one per asset name (others trade free).
         sell: The same for sales; `buy` when not given.
 
+    Source: Magill & Constantinides, Portfolio selection with transactions costs (1976).
+
     """
 
     buy: float | Mapping[str, float] = 0.001
@@ -98,8 +100,8 @@ class FixedFee(Cost):
         fee: Money per trade, >= 0.
         capital: Money at the start, > 0, in the same currency.
 
-    Source: Magill & Constantinides, Portfolio selection with transactions costs (1976), on why
-    fixed costs make trades rare.
+    Source: Morton & Pliska, Optimal portfolio management with fixed transaction costs (1995), on
+    why fixed costs make trades rare.
 
     """
 

@@ -80,23 +80,19 @@ class _Guess(NamedTuple):
 
 
 def solve(split: Split, problem: Problem) -> tuple[Array, Flags, Array]:
-    """Solve each row of a problem, compiled where numba is installed.
+    """Solve each row of a problem: one by one where that is compiled, else by numpy.
 
     Returns:
         x (B, N), rows that lie within all limits unchanged; which rows are solved, (B,); and where
         the others stand: level, price of each group, sigma, (B, G + 2).
 
     """
-    if COMPILES:
-        # other layouts would be compiled anew
-        arrays = tuple(a if a.flags.carray else a.copy() for a in problem[:-1])
-        return solve_rows(split.order, split.stops, split.flags, arrays, problem.limit)
-    if len(problem.point) > 1:
+    # numpy takes longer for one row alone, and would add it up in another order
+    if not COMPILES and len(problem.point) > 1:
         return solve_batch(split, problem)
-    # numpy would add up one row in another order
-    point, held = (np.repeat(part, 2, axis=0) for part in problem[:2])
-    weights, solved, stand = solve_batch(split, problem._replace(point=point, held=held))
-    return weights[:1], solved[:1], stand[:1]
+    # other layouts would be compiled anew
+    arrays = tuple(a if a.flags.carray else a.copy() for a in problem[:-1])
+    return solve_rows(split.order, split.stops, split.flags, arrays, problem.limit)
 
 
 def solve_batch(split: Split, problem: Problem) -> tuple[Array, Flags, Array]:
