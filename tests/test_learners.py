@@ -13,11 +13,13 @@ from stable_baselines3.common.buffers import DictReplayBuffer
 import agents
 from agents import AGENTS
 from agents.base import Monitor, Task
+from agents.networks import NetworkSettings, make_encoder
 from agents.off_policy import clip_before_steps
 from agents.panel_network import Panel, Shape, readers
 from agents.replay import CompactReplayBuffer
 from agents.rollout import roll
 from agents.sb3_env import observation_space
+from benchmarks import usual
 from envs.actions import Softmax
 from market import DataError, Market
 from market.features.scaling import Scaler
@@ -287,6 +289,16 @@ def test_threads_are_as_asked():
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_the_usual_way_of_the_benchmark_is_the_same_network(depth):
+    """Convolutions of torch over whole windows against the encoder's own form."""
+    encoder = make_encoder(5, NetworkSettings(width=8, depth=depth, lookback=20), seed=3)
+    windows = torch.randn(6, 20, 4, 5, generator=torch.manual_seed(0))
+    torch.testing.assert_close(
+        usual.convolved(encoder, windows), encoder.encode(windows), atol=1e-5, rtol=1e-4
+    )
 
 
 class Heard(Monitor):
