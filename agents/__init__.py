@@ -17,6 +17,7 @@ _PLACES = {
     "cash": "agents.baselines:Cash",
     "cross_sectional_momentum": "agents.momentum:CrossSectionalMomentum",
     "dqn": "agents.dqn:DQNAgent",
+    "ensemble": "agents.ensembles:Ensemble",
     "equal_weight": "agents.baselines:EqualWeight",
     "exponentiated_gradient": "agents.online:ExponentiatedGradient",
     "forecast": "agents.forecast_agent:ForecastAgent",
@@ -36,6 +37,7 @@ _PLACES = {
     "ppo": "agents.ppo:PPOAgent",
     "qrdqn": "agents.qrdqn:QRDQNAgent",
     "recurrent_ppo": "agents.recurrent_ppo:RecurrentPPOAgent",
+    "regime_switch": "agents.ensembles_regime:RegimeSwitch",
     "risk_parity": "agents.risk_based:RiskParity",
     "sac": "agents.sac:SACAgent",
     "sixty_forty": "agents.baselines:SixtyForty",
@@ -59,6 +61,11 @@ class _Registry(Mapping[str, Any]):
             raise unknown_name("agent", name, self._places)
         module, _, attribute = self._places[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+    def name_of(self, kind: type) -> str:
+        """The name of a class; `module:Class` where it has none."""
+        place = f"{kind.__module__}:{kind.__qualname__}"
+        return next((name for name, known in self._places.items() if known == place), place)
 
     def __contains__(self, name: object) -> bool:
         return name in self._places

@@ -53,6 +53,10 @@ class Monitor:
     def progress(self, done: float) -> None:
         """The fraction of the work that is done, in [0, 1]."""
 
+    def trained(self, name: str, settings: Mapping[str, Any]) -> Agent | None:
+        """An agent of this name and settings, trained already on the same data, task and seed."""
+        return None
+
 
 class Agent(ABC):
     """An allocator.

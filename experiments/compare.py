@@ -67,12 +67,13 @@ def run_experiments(
 ) -> Comparison:
     """Run all seeds of experiments that share their data and their folder.
 
-    Learners go first, because they take longest; agents that do not learn run with one seed. Runs
-    that are there already, made from the same settings and data, are kept as they are.
+    Learners go first, because they take longest, ensembles last, because their members may be there
+    by then; agents that do not learn run with one seed. Runs that are there already, made from the
+    same settings and data, are kept as they are.
     """
     first = experiments[0]
     market = read_market(first.data)
-    experiments = sorted(experiments, key=lambda config: not _learns(config))
+    experiments = sorted(experiments, key=_turn)
     trials = [spec for config in experiments for spec in trials_of(config, command)]
     plans = [_prepared(config, market) for config in experiments]
     kept = (
@@ -146,6 +147,12 @@ def read_run(outcome: Outcome) -> Run:
     if outcome.error is None:
         return run
     return dataclasses.replace(run, status="failed", error=outcome.error)
+
+
+def _turn(config: ExperimentConfig | WindowedConfig) -> int:
+    """Learners, then rules, then what draws on both."""
+    joins = getattr(agent_class(config.agent.name), "joins", False)
+    return 2 if joins else int(not _learns(config))
 
 
 def _learns(config: ExperimentConfig | WindowedConfig) -> bool:

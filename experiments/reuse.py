@@ -26,7 +26,8 @@ def foreign_code(config: Common) -> dict[str, str]:
     """Digest of each source file of the user's own that the settings name."""
     agent = getattr(config, "agent", None)
     found = {}
-    for text in (agent.name if agent else "", config.task.reward):
+    texts = [agent.name, *map(str, agent.settings.values())] if agent else []
+    for text in (*texts, config.task.reward):
         for place in CODE.findall(text):
             path = _source(place)
             if path is not None and path.is_file():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from agents.base import Monitor
+from agents.base import Agent, Monitor
 from experiments.run_dir import RunFolder
 
 Watcher = Callable[[float], None]
@@ -46,6 +46,12 @@ class RunMonitor(Monitor):
         """Passed on, kept within [0, 1]."""
         if self.watch is not None:
             self.watch(min(1.0, max(0.0, float(done))))
+
+    def trained(self, name: str, settings: Mapping[str, Any]) -> Agent | None:
+        """From a finished run of this experiment."""
+        from experiments.sharing import trained_alike
+
+        return trained_alike(self.run, name, settings)
 
     def settings(self, config: Mapping[str, Any]) -> None:
         """Show the settings in the HPARAMS tab, dotted, beside the test's figures to come."""

@@ -18,6 +18,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "policy_gradient": {"lookback": 20, "steps": 5},
     "lstm": {"lookback": 20, "hidden": 8, "epochs": 2, "volatility_window": 20},
     "forecast": {"forecaster": "gru(lookback=20, width=8, epochs=2)", "volatility": 0.08},
+    "ensemble": {"members": "equal_weight, risk_parity(window=40)", "period": "month"},
+    "regime_switch": {"members": "equal_weight, cash", "period": "month", "window": 40},
     "sixty_forty": {"stocks": "a", "bonds": "c"},
     "cross_sectional_momentum": {"window": 40, "skip": 5},
     "time_series_momentum": {"window": 40},
@@ -126,7 +128,7 @@ def test_save_and_load(name, tmp_path):
     market = small_market()
     agent = fitted(name, market)
     agent.save(tmp_path)
-    kinds = {path.suffix for path in tmp_path.iterdir()}
+    kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
     assert kinds <= {".json", ".safetensors"}
     again = AGENTS[name].load(tmp_path)
     assert again.settings == agent.settings and again.lookback == agent.lookback
