@@ -1,13 +1,15 @@
 """`allocgym data`: what it prints, and the exit status that scripts rely on."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from experiments.cli import main
-from market.features import FEATURES
+from market.features import FEATURES, listing
 
 LEAK = """
 import numpy as np
@@ -49,8 +51,9 @@ def test_lists_shows_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_feature_is_listed_with_its_formula(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "features"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    for name in FEATURES:
-        assert name in out
+    for row in listing():
+        assert row["name"] in out and row["formula"], row
+    assert [row["name"] for row in listing()] == list(FEATURES)
     assert "price[t] / price[t-days] - 1" in out
     assert "window=20" in out
 
@@ -154,3 +157,39 @@ def test_longer_periods_are_a_setting(here: Path, capsys: pytest.CaptureFixture[
     assert (pd.DatetimeIndex(table.index).day_of_week == 4).all()
     assert main([*argv[:-4], "--data.frequency", "hourly"]) == 2
     assert "data.frequency" in capsys.readouterr().err
+
+
+FILE = ["compare", "--agents", "equal_weight", "--data", "files", "--data.options.path", "good.csv"]
+
+
+def test_feature_sets_caches_and_tables_are_settings(here: Path) -> None:
+    Path("set.yaml").write_text("- return(5)\n- macro('cpi')\n")
+    Path("cpi.csv").write_text(
+        "date,published,value\n2017-01-01,2017-02-14,1\n2018-01-01,2018-02-14,2\n"
+    )
+    options = ["--data.features", "set.yaml", "--data.options.feature_cache", "kept"]
+    options += ["--data.options.tables", "{cpi: cpi.csv}"]
+    assert main([*FILE, *options]) == 0
+    assert len(list((here / "kept").glob("*.features.npy"))) == 1
+    config = next((here / "results").glob("*/equal_weight/seed_000/config.yaml"))
+    stored = yaml.safe_load(config.read_text())["data"]
+    assert stored["features"] == ["return(5)", "macro('cpi')"]
+    manifest = json.loads(config.with_name("manifest.json").read_text())
+    assert manifest["data"]["periods_per_year"] == 252
+
+
+@pytest.mark.parametrize(
+    ("rows", "advice"),
+    [(500, "the earliest train_end is 2018-12-20"), (100, "bring 154 rows more of history")],
+)
+def test_a_short_history_says_when_training_can_end(
+    here: Path, capsys: pytest.CaptureFixture[str], rows: int, advice: str
+) -> None:
+    lines = Path("good.csv").read_text().splitlines(keepends=True)
+    Path("good.csv").write_text("".join(lines[: rows + 1]))
+    ends = ["--split.train_end", "2018-03-01", "--split.valid_end", "2018-04-02"]
+    assert main([*FILE[:2], "mean_variance", *FILE[3:], *ends]) == 2
+    error = capsys.readouterr().err
+    assert "needs 254 days of training, got 44 (2018-01-01 .. 2018-03-01)" in error
+    assert advice in error
+    assert not (here / "results").exists()

@@ -119,6 +119,24 @@ def test_omega_hit_rate_and_threshold():
     assert m.hit_rate(HAND, 0.02) == 0.4  # an equal return is no hit
 
 
+def test_against_a_benchmark_by_hand():
+    returns, benchmark = [0.02, -0.01, 0.03, 0.0], [0.01, -0.02, 0.02, 0.01]
+    # active 0.01, 0.01, 0.01, -0.01: mean 0.005, sum of squares about it 3 * 0.005^2 + 0.015^2
+    year = {"periods_per_year": 4}
+    assert m.tracking_error(returns, benchmark, **year) == pytest.approx(2 * 0.01)
+    assert m.information_ratio(returns, benchmark, **year) == pytest.approx(2 * 0.5)
+    # products about the means 0.5, 5, 3, -0.5 and squares 0.25, 6.25, 2.25, 0.25, in 1e-4
+    assert m.beta(returns, benchmark) == pytest.approx(8 / 9)
+    assert m.alpha(returns, benchmark, **year) == pytest.approx(4 * (0.01 - 8 / 9 * 0.005))
+    assert m.alpha(returns, benchmark, 0.002, **year) == pytest.approx(4 * (0.008 - 8 / 9 * 0.003))
+
+
+def test_shape_by_hand():
+    returns = [0.0, 0.0, 0.0, 0.04]  # -1, -1, -1 and 3 hundredths about the mean
+    assert m.skewness(returns) == pytest.approx((-3 + 27) / 4 / 3**1.5)
+    assert m.kurtosis(returns) == pytest.approx((3 + 81) / 4 / 3**2)
+
+
 def test_turnover_concentration():
     held = np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
     target = np.array([[0.2, 0.2, 0.6], [0.2, 0.2, 0.6]])
