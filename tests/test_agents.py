@@ -20,6 +20,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "forecast": {"forecaster": "gru(lookback=20, width=8, epochs=2)", "volatility": 0.08},
     "ensemble": {"members": "equal_weight, risk_parity(window=40)", "period": "month"},
     "regime_switch": {"members": "equal_weight, cash", "period": "month", "window": 40},
+    "stacking": {"forecasters": "mean, ridge, factor_model(components=2)"},
+    "factor_blend": {"components": 2},
     "sixty_forty": {"stocks": "a", "bonds": "c"},
     "cross_sectional_momentum": {"window": 40, "skip": 5},
     "time_series_momentum": {"window": 40},

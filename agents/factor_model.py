@@ -1,0 +1,107 @@
+"""Expected returns that factors explain: loadings times the factors' mean returns, nothing else.
+
+What an asset earned beyond that in training is taken for luck. Factors are assets of the market,
+such as factor funds, or principal components of the returns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.base import Monitor
+from agents.ensembles_members import split
+from agents.forecast_base import Forecaster, with_cash_at
+from agents.settings import require
+from market import DataError, Market, SettingError
+
+LEAST_ROWS = 20  # beside one for each factor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorModelSettings:
+    """Settings of `factor_model`."""
+
+    components: int = 3  # principal components, at most as many as there are risky assets
+    factors: str | None = None  # names of assets that are the factors instead: "QUAL, VLUE"
+
+    def __post_init__(self) -> None:
+        require(self, components="[1, inf)")
+
+
+class FactorModel(Forecaster):
+    """E[r] = cash + B E[f], with r = a + B f + e over training rows, f and r over cash.
+
+    Principal components are those of the correlation matrix, as portfolios: f = r (V / sigma).
+
+    Source: Ross, The arbitrage theory of capital asset pricing (1976); Connor & Korajczyk,
+    Performance measurement with the arbitrage pricing theory (1986), on principal components.
+    """
+
+    Settings: ClassVar[type] = FactorModelSettings
+    settings: FactorModelSettings
+    lookback = 1
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)
+        self._premium = np.zeros(0)
+
+    def fit(
+        self, train: Market, valid: Market | None, *, seed: int = 0, monitor: Monitor | None = None
+    ) -> Self:
+        """Regress all assets on the factors, over the days on which all could be held.
+
+        Raises:
+            SettingError: If a factor is no risky asset of the market.
+            DataError: If there are too few such days.
+
+        """
+        count = train.n_assets - train.has_cash
+        rows = 1 + np.flatnonzero(train.tradable[1:, :count].all(axis=1))  # row 0 has no return
+        excess = train.returns[rows, :count] - train.risk_free[rows, None]
+        portfolios = self._portfolios(train, excess)
+        if len(excess) < LEAST_ROWS + portfolios.shape[1]:
+            raise DataError(
+                f"{train.name}: a factor model needs {LEAST_ROWS + portfolios.shape[1]} days on "
+                f"which all assets trade, got {len(excess)}"
+            )
+        factors = excess @ portfolios
+        design = np.column_stack([np.ones(len(factors)), factors])
+        loadings = np.linalg.lstsq(design, excess, rcond=None)[0][1:]  # (k, n)
+        self.assets, self._premium = train.assets, factors.mean(axis=0) @ loadings
+        self.error = np.sqrt(((excess - self._premium) ** 2).mean(axis=0))
+        return self
+
+    def predict(self, history: Market) -> np.ndarray:
+        """Cash and what the loadings earn, (N,)."""
+        self.check(history)
+        rate = float(history.risk_free[-1])
+        return with_cash_at(rate + self._premium, rate, history)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Premium of each asset and its error."""
+        return {"premium": torch.from_numpy(self._premium), "error": torch.from_numpy(self.error)}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take them back."""
+        self._premium, self.error = tensors["premium"].numpy(), tensors["error"].numpy()
+
+    def _portfolios(self, market: Market, excess: np.ndarray) -> np.ndarray:
+        """Weights of the factors, (n, k)."""
+        count = excess.shape[1]
+        if self.settings.factors is not None:
+            risky = market.assets[:count]
+            names = split(self.settings.factors)
+            unknown = sorted(set(names) - set(risky))
+            if unknown or not names:
+                raise SettingError(
+                    f"factor_model: no asset {unknown[:1] or ''}; assets are {risky}"
+                )
+            return np.eye(count)[:, [risky.index(name) for name in names]]
+        sigma = np.maximum(excess.std(axis=0), 1e-12)
+        _, vectors = np.linalg.eigh(np.corrcoef(excess / sigma, rowvar=False).reshape(count, count))
+        return vectors[:, ::-1][:, : self.settings.components] / sigma[:, None]
