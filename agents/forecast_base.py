@@ -36,6 +36,7 @@ class Forecaster(ABC):
     """A model of what comes next.
 
     Attributes:
+        name: What errors call it, as in `FORECASTERS`; of your own, the class.
         lookback: Rows of history `predict` needs.
         target: What `estimates` are of; see `target_of`.
         horizon: Periods it reaches ahead.
@@ -45,14 +46,20 @@ class Forecaster(ABC):
     """
 
     Settings: ClassVar[type] = NoSettings
+    name: ClassVar[str] = ""
     lookback: int = 2
     target: Target = "return"
     horizon: int = 1
 
     def __init__(self, **settings: Any) -> None:
-        self.settings: Any = build_settings(self.Settings, settings, type(self).__name__)
+        self.settings: Any = build_settings(self.Settings, settings, self.title)
         self.assets: tuple[str, ...] = ()
         self.error = np.zeros(0)
+
+    @property
+    def title(self) -> str:
+        """Its name, or that of its class."""
+        return self.name or type(self).__name__
 
     @abstractmethod
     def fit(
@@ -66,7 +73,7 @@ class Forecaster(ABC):
 
     def response(self, history: Market, weights: np.ndarray) -> Response:
         """The forecast as a differentiable function of its window, for explanations."""
-        raise SettingError(f"{type(self).__name__}: holds no network to explain")
+        raise SettingError(f"{self.title}: holds no network to explain")
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -101,7 +108,7 @@ class Forecaster(ABC):
     def check(self, history: Market) -> None:
         """Refuse to predict before `fit`, or for other assets than those of `fit`."""
         if not self.assets:
-            raise SettingError(f"{type(self).__name__}: call fit before predict")
+            raise SettingError(f"{self.title}: call fit before predict")
         if history.assets != self.assets:
             raise DataError(
                 f"{history.name}: assets {history.assets} are not those of training {self.assets}"

@@ -20,6 +20,7 @@ PENALTIES = tuple(10.0**power for power in (-4, -3, -2, -1, 0, 1, 2))
 class HistoricalMean(TargetForecaster):
     """The mean target of the training rows: what knowing nothing would say."""
 
+    name = "mean"
     holds_out = False
 
     def learn(self, problem: Problem, seed: int, monitor: Monitor) -> None:
@@ -59,6 +60,7 @@ class Linear(TargetForecaster):
     """
 
     Settings: ClassVar[type] = LinearSettings
+    name = "linear"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -126,6 +128,7 @@ class Ridge(Linear):
     """`Linear` with slopes kept small; see there."""
 
     Settings: ClassVar[type] = RidgeSettings
+    name = "ridge"
 
     def penalties(self) -> tuple[float, ...]:
         """The one given, or seven from 0.0001 to 100."""

@@ -236,34 +236,34 @@ class NetworkForecaster(TargetForecaster):
 class FNNForecaster(NetworkForecaster):
     """A feed-forward network over the flattened window."""
 
-    encoder = "fnn"
+    name = encoder = "fnn"
 
 
 class CNNForecaster(NetworkForecaster):
     """Causal dilated convolutions."""
 
-    encoder = "cnn"
+    name = encoder = "cnn"
 
 
 class RNNForecaster(NetworkForecaster):
     """An Elman network."""
 
-    encoder = "rnn"
+    name = encoder = "rnn"
 
 
 class GRUForecaster(NetworkForecaster):
     """Gated recurrent units."""
 
-    encoder = "gru"
+    name = encoder = "gru"
 
 
 class LSTMForecaster(NetworkForecaster):
     """Long short-term memory, shared by all assets; `textbook_lstm` reads all assets at once."""
 
-    encoder = "lstm"
+    name = encoder = "lstm"
 
 
 class TransformerForecaster(NetworkForecaster):
     """A causal transformer."""
 
-    encoder = "transformer"
+    name = encoder = "transformer"

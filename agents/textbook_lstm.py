@@ -68,6 +68,7 @@ class TextbookLSTM(Forecaster):
     """
 
     Settings: ClassVar[type] = TextbookLSTMSettings
+    name = "textbook_lstm"
     settings: TextbookLSTMSettings
 
     def __init__(self, **settings: Any) -> None:
