@@ -178,6 +178,7 @@ class LatticeAgent(SB3Agent):
             settings.reward_scale,
             np.random.default_rng([seed, 0]),
             settings.device,
+            settings.less_market,
         )
 
 

@@ -51,6 +51,7 @@ class Population:
         scale: Of rewards.
         rng: Of starts and holdings.
         device: Of what is learned from.
+        less_market: Whether rewards are less the log growth of equal weights, see `agents.sb3_env`.
 
     """
 
@@ -62,7 +63,10 @@ class Population:
         scale: float,
         rng: np.random.Generator,
         device: str = "cpu",
+        less_market: bool = False,
     ) -> None:
+        self.less_market = less_market
+        self._market_growth = np.log(rules.relatives.mean(axis=1))  # (T,)
         self.rules, self.points, self.scale = rules, points, scale
         self.rng, self.device = rng, device
         self.state = self._fresh(size)
@@ -83,7 +87,7 @@ class Population:
             self._tensor(held),
             self._tensor(made.target.reshape(chosen.shape)),
             self._tensor(following.portfolio.weights.reshape(chosen.shape)),
-            self._tensor(self.scale * outcome.reward.reshape(size, n_choices)),
+            self._tensor(self.scale * self._counted(outcome.reward, spread.t, n_choices)),
             self._tensor(~outcome.terminated.reshape(size, n_choices)),
         )
 
@@ -115,13 +119,19 @@ class Population:
 
     def _without_trade(self, trials: Trials) -> Tensor:
         """Rewards (B, A + 1) had the targets been held all along."""
-        size, n_choices, n_assets = trials.target.shape
+        n_choices, n_assets = trials.target.shape[1:]
         target = to_host(trials.target.reshape(-1, n_assets).double())
         target /= target.sum(-1, keepdims=True)
         state = _map(lambda array: np.repeat(array, n_choices, axis=0), self.state)
         state = state._replace(portfolio=state.portfolio._replace(weights=target))
         _, outcome = self.rules.advance(state, target)
-        return self._tensor(self.scale * outcome.reward.reshape(size, n_choices))
+        return self._tensor(self.scale * self._counted(outcome.reward, state.t, n_choices))
+
+    def _counted(self, reward: np.ndarray, rows: np.ndarray, n_choices: int) -> np.ndarray:
+        """Rewards (B, A + 1) of decisions at rows, less the market's growth where that is asked."""
+        if self.less_market:
+            reward = reward - self._market_growth[rows + 1]
+        return reward.reshape(-1, n_choices)
 
     def _fresh(self, size: int) -> GameState:
         """Random days; holdings between two random points of the lattice."""

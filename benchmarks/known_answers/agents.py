@@ -49,9 +49,21 @@ ENTRIES: dict[str, Entry] = {
     ),
     "ppo": Entry(
         name="ppo",
-        always={"schedule": "linear", "learning_rate": 5e-3, "less_market": True},
-        free={"gamma": 0.0, "gae_lambda": 0.0, "log_std": 0.5, "steps": 400_000},
-        costly={"gamma": 0.98, "gae_lambda": 0.6, "cost_warmup": 0.5, "steps": 600_000},
+        always={
+            "schedule": "linear",
+            "learning_rate": 5e-3,
+            "less_market": True,
+            "n_steps": 64,
+            "batch_size": 4096,
+        },
+        free={"gamma": 0.0, "gae_lambda": 0.0, "log_std": 0.5, "steps": 800_000},
+        costly={
+            "gamma": 0.98,
+            "gae_lambda": 0.6,
+            "cost_warmup": 0.4,
+            "log_std": -0.3,
+            "steps": 1_200_000,
+        },
     ),
     "sac": Entry(
         name="sac",
@@ -76,6 +88,7 @@ ENTRIES: dict[str, Entry] = {
         name="dqn",
         always={
             "all_actions": True,
+            "less_market": True,
             "num_envs": 512,
             "steps": 300_000,
             "learning_rate": 5e-3,
