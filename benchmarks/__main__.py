@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import features, goals, report, scaling, sekai_peer, training
+from benchmarks import baselines, features, goals, report, scaling, sekai_peer, training
 from benchmarks.games import make_market
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -38,7 +38,9 @@ def main() -> None:
             results = measure_lines(sekai, asked)
     print("\ntraining")
     trained = training.printed(asked.only)
-    met = [result.met for result in (*results, *trained)]
+    print("\nbaselines")
+    played = baselines.printed(asked.only)
+    met = [result.met for result in (*results, *trained, *played)]
     print(f"\n{sum(met)} of {len(met)} lines met")
     if asked.only:
         return
