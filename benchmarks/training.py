@@ -39,27 +39,32 @@ LARGE = (500, 40)  # assets and features of the memory's measure
 
 
 class Figure(NamedTuple):
-    """Something measured; `asked` is the least of it, or with `at_most` the most."""
+    """Something measured, and the least that is asked of it, or with `at_most` the most, if any."""
 
     name: str
     value: float
     unit: str
-    asked: float
+    asked: float | None = None
     at_most: bool = False
 
     @property
     def met(self) -> bool:
         """Whether it is as asked."""
+        if self.asked is None:
+            return True
         return self.value <= self.asked if self.at_most else self.value >= self.asked
 
     def __str__(self) -> str:
         """One line of a table."""
-        sign = "at most" if self.at_most else "at least"
-        verdict = "met" if self.met else "missed"
-        value, asked = f"{self.value:,.4g}", f"{self.asked:,.4g}"
-        if self.value >= 1000:
-            value, asked = f"{self.value:,.0f}", f"{self.asked:,.0f}"
-        return f"{self.name:<44}  {value:>9} {self.unit:<8}  {sign} {asked:>7}  {verdict}"
+        told = f"{self.name:<46}  {_short(self.value):>9} {self.unit:<8}"
+        if self.asked is None:
+            return told
+        sign, verdict = "at most" if self.at_most else "at least", "met" if self.met else "missed"
+        return f"{told}  {sign:<8} {_short(self.asked):>7}  {verdict}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:,.3g}"
 
 
 def figures(only: str = "") -> Iterator[Figure]:
@@ -90,8 +95,8 @@ def ppo() -> Iterator[Figure]:
     rates = {"ours": best_rates({"x": ours}, 3)["x"], "usual": best_rates({"x": theirs}, 1)["x"]}
     yield Figure("ppo, 20 assets, 60 days, 8 features, width 16", rates["ours"], "steps/s", 15_000)
     wide = agent_steps("ppo", market, **FAST, lookback=games.LOOKBACK, width=32)
-    yield Figure("ppo, the same with width 32", best_rates({"x": wide}, 2)["x"], "steps/s", 10_000)
-    yield Figure("ppo, the usual way", rates["usual"], "steps/s", 0)
+    yield Figure("ppo, the same with width 32", best_rates({"x": wide}, 2)["x"], "steps/s")
+    yield Figure("ppo, the usual way", rates["usual"], "steps/s")
     yield Figure("ppo, times the usual way", rates["ours"] / rates["usual"], "", 100)
 
 
