@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from agents.base import Monitor
-from agents.forecast_base import TargetForecaster, TargetSettings
 from agents.forecast_data import Problem
 from agents.settings import require
+from agents.target_forecaster import TargetForecaster, TargetSettings
 
 PENALTIES = tuple(10.0**power for power in (-4, -3, -2, -1, 0, 1, 2))
 

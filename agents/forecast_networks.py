@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from agents.base import Monitor
-from agents.forecast_base import TargetForecaster, TargetSettings
 from agents.forecast_data import Problem
 from agents.forecast_losses import LOSSES, log_spread
 from agents.forecast_training import Schedule, one_thread, reproducible, train_epochs
 from agents.networks import NetworkSettings, encode_at, make_encoder
 from agents.response import Response
 from agents.settings import require
+from agents.target_forecaster import TargetForecaster, TargetSettings
 from market import Market
 
 _SEEDS_APART = 1_000_003  # between the members of an ensemble

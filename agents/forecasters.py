@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.forecast_base import Forecaster, TargetForecaster
+from agents.forecast_base import Forecaster
 from agents.forecast_linear import HistoricalMean, Linear, Ridge
 from agents.forecast_networks import (
     CNNForecaster,
@@ -13,6 +13,7 @@ from agents.forecast_networks import (
     TransformerForecaster,
 )
 from agents.forecast_training import one_thread, reproducible
+from agents.target_forecaster import TargetForecaster
 from agents.textbook_lstm import TextbookLSTM, TextbookLSTMSettings
 
 __all__ = [
