@@ -243,9 +243,9 @@ class MovingAverageReversion(OnlineAgent):
             decay = self.settings.decay
             ahead = decay + (1.0 - decay) * ahead / relatives[-1]
         else:
-            earlier = 1.0 / np.cumprod(relatives[::-1], axis=0)  # p_{t-1} / p_t, p_{t-2} / p_t, ..
-            ahead = (1.0 + earlier.sum(axis=0)) / (len(relatives) + 1)
-        away = ahead - ahead.mean()
+            earlier = 1.0 / np.multiply.accumulate(relatives[::-1])  # p_{t-1} / p_t, p_{t-2} / p_t
+            ahead = (1.0 + np.add.reduce(earlier)) / (len(relatives) + 1)
+        away = ahead - np.add.reduce(ahead) / len(ahead)
         square, lacking = away @ away, self.settings.threshold - mix @ ahead
         if lacking <= 0.0 or square < 1e-24:
             return mix, ahead

@@ -24,7 +24,7 @@ def minimise_on_simplex(quadratic: np.ndarray, linear: np.ndarray, start: np.nda
     Source: Nocedal & Wright, Numerical optimization (2006), algorithm 16.3.
     """
     x, inside = start.copy(), start > 0.0
-    scale = np.abs(quadratic).max() + np.abs(linear).max()
+    scale = quadratic.diagonal().max() + np.abs(linear).max()  # the diagonal holds the largest
     for _ in range(20 * len(x) + 100):
         goal, price = _on_support(quadratic, linear, inside)
         if goal.min() >= -TOLERANCE:
@@ -47,9 +47,10 @@ def _on_support(
     quadratic: np.ndarray, linear: np.ndarray, inside: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """The minimum over sum x = 1 with x = 0 off the support, and the gradient on it."""
-    rows = np.flatnonzero(inside)
-    right = np.column_stack([np.ones(len(rows)), -linear[rows]])
-    both = np.linalg.solve(quadratic[np.ix_(rows, rows)], right)
+    rows = inside.nonzero()[0]
+    right = np.ones((len(rows), 2))
+    right[:, 1] = -linear[rows]
+    both = np.linalg.solve(quadratic[rows[:, None], rows], right)
     price = (1.0 - both[:, 1].sum()) / both[:, 0].sum()
     goal = np.zeros(len(inside))
     goal[rows] = price * both[:, 0] + both[:, 1]

@@ -1,4 +1,4 @@
-"""Seconds of whole back-tests of classical baselines: every decision, the costs, the books.
+"""Seconds of classical baselines: whole back-tests of mean-variance, all decisions of online rules.
 
 Time is the processor's, of one thread; beside each stands what is asked for.
 """
@@ -6,6 +6,8 @@ Time is the processor's, of one thread; beside each stands what is asked for.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ from agents.base import Agent, Task
 from agents.rollout import roll
 from market import Market
 
-HEAD = f"{'back-test':<48} {'seconds':>8} {'asked':>8}"
+HEAD = f"{'baseline':<48} {'seconds':>8} {'asked':>8}"
 ONLINE = (
     "uniform_mix",
     "exponentiated_gradient",
@@ -28,7 +30,7 @@ ONLINE = (
 
 
 class Timed(NamedTuple):
-    """What a back-test took."""
+    """What a baseline took."""
 
     name: str
     seconds: float
@@ -45,18 +47,25 @@ class Timed(NamedTuple):
 
 
 def printed(only: str = "") -> list[Timed]:
-    """All back-tests whose name contains the words, each printed when it is known."""
+    """All baselines whose name contains the words, each printed when it is known."""
     print(HEAD)
     ten_years, long = walk_of(2_520 + 253, 20), walk_of(6_000, 36)
-    cases: list[tuple[str, Agent, Market, float]] = [
-        (f"mean_variance {solver}, 20 assets, 2,520 days", optimiser(solver), ten_years, most)
+    cases: list[tuple[str, Callable[[], float], float]] = [
+        (
+            f"mean_variance {solver}, 20 assets, 2,520 days",
+            partial(backtest_seconds, optimiser(solver), ten_years),
+            most,
+        )
         for solver, most in (("direct", 5.0), ("skfolio", 40.0))
     ]
-    cases += [(f"{name}, 36 assets, 6,000 days", AGENTS[name](), long, 2.0) for name in ONLINE]
+    cases += [
+        (f"{name}, 36 assets, 6,000 days", partial(decision_seconds, AGENTS[name](), long), 2.0)
+        for name in ONLINE
+    ]
     found = []
-    for name, agent, market, most in cases:
+    for name, run, most in cases:
         if only in name:
-            found.append(timed(name, agent, market, most))
+            found.append(Timed(name, run(), most))
             print(found[-1], flush=True)
     return found
 
@@ -67,8 +76,8 @@ def optimiser(solver: str) -> Agent:
     return made
 
 
-def timed(name: str, agent: Agent, market: Market, most: float) -> Timed:
-    """The whole back-test, once, after a few decisions to warm up."""
+def backtest_seconds(agent: Agent, market: Market) -> float:
+    """A whole back-test with its costs, once, after a few decisions to warm up."""
     task = Task()
     agent.fit(market, task=task)
     roll(agent, market, task, end=market.dates[agent.lookback + 5])
@@ -76,8 +85,17 @@ def timed(name: str, agent: Agent, market: Market, most: float) -> Timed:
     path = roll(agent, market, task)
     seconds = time.process_time() - start
     if path.failures:
-        raise RuntimeError(f"{name}: {len(path.failures)} decisions failed: {path.failures[0]}")
-    return Timed(name, seconds, most)
+        raise RuntimeError(f"{len(path.failures)} decisions failed: {path.failures[0]}")
+    return seconds
+
+
+def decision_seconds(agent: Agent, market: Market) -> float:
+    """A decision on every day."""
+    held = np.full(market.n_assets, 1.0 / market.n_assets)
+    start = time.process_time()
+    for row in range(market.n_periods):
+        agent.act(market.upto(row), held)
+    return time.process_time() - start
 
 
 def walk_of(n_periods: int, n_assets: int) -> Market:
