@@ -66,10 +66,10 @@ def test_quiet_days_are_fine(here, capsys):
     assert volatility["low"] < volatility["expected"] < volatility["high"]
     held = Run.read(RUN).backtest
     excess = held["portfolio_return"] - held["risk_free"]
-    yearly = excess[1:].std() * 252**0.5  # the back-test pays for its entry on the first day
+    yearly = excess.std() * 252**0.5  # but for the entry, which the back-test pays for anew
     assert volatility["value"] == pytest.approx(yearly, rel=5e-3)
     assert found["checks"]["turnover"]["value"] == pytest.approx(
-        252 * held["turnover"].mean(), rel=0.1
+        252 * held["turnover"][1:].mean(), rel=0.02
     )
     assert sum(found["checks"]["regimes"]["last_day"]) == pytest.approx(1.0)
 
