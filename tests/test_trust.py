@@ -61,6 +61,10 @@ def ready(name: str, market: Market) -> Agent:
     kind = AGENTS[name]
     fields = getattr(kind.Settings, "__dataclass_fields__", {})
     settings: dict[str, Any] = {"window": 40} if "window" in fields else {}
+    if "members" in fields:
+        settings |= {"members": "equal_weight, minimum_variance(window=20)", "period": "month"}
+    if "assign" in fields:
+        settings["assign"] = "order"
     agent: Agent = kind(**settings)
     return agent.fit(market[:START], task=Task(cost=COST))
 
@@ -70,11 +74,10 @@ def ready(name: str, market: Market) -> Agent:
 def test_no_agent_holds_what_cannot_be_held(name: str, with_cash: bool) -> None:
     market = market_with_listings(with_cash)
     agent = ready(name, market)
-    start = market.dates[max(START, agent.lookback - 1)]
-    if start >= market.dates[GONE]:
+    first = max(START, agent.lookback - 1)
+    if first >= GONE:
         pytest.skip(f"needs {agent.lookback} rows")
-    done = backtest(agent, market, cost=COST, start=start)
-    first = market.index(start)
+    done = backtest(agent, market, cost=COST, start=market.dates[first])
     held_to_next = market.tradable[first:-1]
     assert done.weights[~held_to_next].max() == 0.0
     np.testing.assert_allclose(done.weights.sum(axis=1), 1.0, atol=1e-12)
