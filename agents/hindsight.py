@@ -25,6 +25,7 @@ class HindsightAgent(Agent):
 
     Settings: ClassVar[type] = OnlineSettings
     hindsight: ClassVar[bool] = True
+    learns: ClassVar[bool] = False
     settings: OnlineSettings
 
     def __init__(self, **settings: Any) -> None:

@@ -26,6 +26,7 @@ from market.errors import DataError, SettingError
 __all__ = ["agent_labels", "excess_returns", "paths", "print_table", "summarise"]
 
 REFERENCE = "equal_weight"
+HINDSIGHT = "hindsight, not ranked"  # verdict on what was shown the days it is judged on
 PERIODS_PER_YEAR = 252.0
 COLUMNS = (
     "seeds",
@@ -80,7 +81,9 @@ def summarise(
     n_resamples: int = 2000,
     rng: int = 0,
 ) -> pd.DataFrame:
-    """One row an agent, best Sharpe ratio first; agents without a finished run last, as NaN.
+    """One row an agent, best Sharpe ratio first; agents without a finished run follow, as NaN.
+
+    What was shown the days it is judged on comes last and is compared with nobody.
 
     Args:
         runs: All runs of the comparison, failed ones too.
@@ -112,20 +115,25 @@ def summarise(
     _check_same_days([run for run in runs if run.finished])
     per_year = periods_per_year or _periods_per_year(runs)
     draw: dict[str, Any] = {"n_resamples": n_resamples, "rng": rng}
-    tried = history.trials(runs)
+    tried = history.trials([run for run in runs if not is_hindsight(run)])
     groups = agent_labels(runs)
     rows: dict[str, dict[str, Any]] = {}
     for label, group in groups.items():
         finished = [run for run in group if run.finished]
         row: dict[str, Any] = {"seeds": len(finished), "failed": len(group) - len(finished)}
         if finished:
-            row |= _measure(finished, per_year, draw) | alone(finished, per_year, tried)
+            row |= _measure(finished, per_year, draw)
+        if finished and is_hindsight(finished[0]):
+            row["verdict"] = HINDSIGHT
+        elif finished:
+            row |= alone(finished, per_year, tried)
             base = _reference(runs, finished[0], reference)
             row |= _compare(finished, base, per_year, draw)
         else:
             row["verdict"] = "no finished run"
         rows[label] = row
-    together = over_all(_finished(groups), _label_of(groups, reference), draw)
+    ranked = {label: group for label, group in groups.items() if not is_hindsight(group[0])}
+    together = over_all(_finished(ranked), _label_of(groups, reference), draw)
     for label, p_value in together.pop("best_set_p", {}).items():
         rows[label]["best_set_p"] = p_value
     frame = pd.DataFrame.from_dict(rows, orient="index").reindex(columns=list(COLUMNS))
@@ -134,9 +142,15 @@ def summarise(
         frame[f"{name}_adjusted"] = adjust_p_values(given)
     frame["verdict"] = [_verdict(row) for _, row in frame.iterrows()]
     frame = frame.rename_axis("agent").sort_values("sharpe", ascending=False, kind="stable")
+    frame = frame.loc[(frame["verdict"] == HINDSIGHT).sort_values(kind="stable").index]
     frame.attrs = {"reference": reference, "periods_per_year": per_year, "trials": tried.number}
     frame.attrs |= {name: together[name] for name in TOGETHER if name in together}
     return frame
+
+
+def is_hindsight(run: Run) -> bool:
+    """Whether the run's agent was shown the days it is judged on."""
+    return bool(run.manifest.get("hindsight"))
 
 
 def _finished(groups: dict[str, list[Run]]) -> dict[str, list[Run]]:

@@ -116,7 +116,7 @@ def one_thread() -> None:
 def _run(plan: Plan, seed: int, run: RunFolder, monitor: RunMonitor) -> None:
     monitor.settings(plan.config.plain())
     started = time.perf_counter()
-    plan.agent.fit(plan.train, plan.valid, task=plan.task, seed=seed, monitor=monitor)
+    _fit(plan, seed, run, monitor)
     fitted = time.perf_counter()
     save(plan.agent, run)
     market, start = final_evaluation(plan)
@@ -126,6 +126,16 @@ def _run(plan: Plan, seed: int, run: RunFolder, monitor: RunMonitor) -> None:
     )
     seconds = {"fit": fitted - started, "test": time.perf_counter() - fitted}
     run.update(seconds={key: round(value, 3) for key, value in seconds.items()})
+
+
+def _fit(plan: Plan, seed: int, run: RunFolder, monitor: RunMonitor) -> None:
+    """Train; an upper line is shown the very days it is judged on, and the manifest says so."""
+    if not plan.agent.hindsight:
+        plan.agent.fit(plan.train, plan.valid, task=plan.task, seed=seed, monitor=monitor)
+        return
+    market, start = final_evaluation(plan)
+    plan.agent.fit(market[market.index(start) :], task=plan.task, seed=seed, monitor=monitor)
+    run.update(hindsight=True)
 
 
 def final_evaluation(plan: Plan) -> tuple[Market, pd.Timestamp]:
@@ -145,6 +155,8 @@ def conclude(run: RunFolder, monitor: RunMonitor, market: Market, task: Task, pl
         run.update(failed_decisions=[f"{day:%Y-%m-%d} {why}" for day, why in result.failures])
     monitor.result(result.metrics() | {"failed_decisions": float(len(result.failures))})
     manifest = run.manifest
+    if manifest.get("hindsight"):
+        return  # nobody could have chosen it
     history.note(
         run.path.parents[1],
         manifest["agent"],

@@ -46,7 +46,7 @@ from experiments.splits import Window, walk_forward
 from experiments.tracking import RunMonitor, Watcher
 from experiments.walk_config import WalkConfig, WindowedConfig
 from experiments.warm_start import check_warm_start, start_from
-from market import DataError, Market
+from market import DataError, Market, SettingError
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,11 @@ def prepare_walk(config: WindowedConfig, market: Market | None = None) -> WalkPl
     """
     check_folders(config)
     agent, task = make_agent(config.agent), make_task(config.task)
+    if agent.hindsight:
+        raise SettingError(
+            f"agent {config.agent.title}: is shown the days it is judged on, which windows have "
+            "not; compare it on one split"
+        )
     if config.walk.warm_start:
         check_warm_start(agent, config.agent.title)
     market = market if market is not None else read_market(config.data)

@@ -23,6 +23,9 @@ from agents.online import (
 )
 from agents.simplex import best_constant_mix, minimise_on_simplex
 from experiments.backtest import backtest
+from experiments.compare import run_experiments
+from experiments.config import CompareConfig, DataConfig
+from experiments.summary import summarise
 from market import Market, SettingError
 
 RULES = sorted(
@@ -262,6 +265,31 @@ def test_nothing_constant_beats_hindsight():
         backtest([*rng.dirichlet(np.ones(4)), 0.0], market).values[-1] for _ in range(10)
     ]
     assert best >= max(single, *others) - 1e-12
+
+
+def test_a_comparison_shows_hindsight_its_days_and_ranks_it_nowhere(tmp_path):
+    relatives = random_relatives(400, 3, seed=5)
+    market = market_of(relatives)
+    frame = pd.DataFrame(market.prices, market.dates, market.assets)
+    frame.rename_axis("date").to_csv(tmp_path / "prices.csv")
+    names = ["best_constant_mix", "best_single_asset", "equal_weight", "exponentiated_gradient"]
+    config = CompareConfig(
+        agents=names,
+        workers=1,
+        data=DataConfig(source="files", options={"path": str(tmp_path / "prices.csv")}),
+        results=str(tmp_path / "results"),
+    )
+    runs = run_experiments(config.experiments(), 1).runs
+    table = summarise(runs, n_resamples=50)
+    assert list(table.index[-2:]) == sorted(names[:2], key=lambda name: -table.loc[name, "sharpe"])
+    assert (table["verdict"][-2:] == "hindsight, not ranked").all()
+    assert table.loc[names[:2], ["difference", "p_value", "deflated"]].isna().all(axis=None)
+    assert table.attrs["trials"] == 2
+    single = next(run for run in runs if run.agent == "best_single_asset")
+    days = single.backtest.index
+    prices = frame.iloc[-len(days) - 1 :]
+    best = (prices.iloc[-1] / prices.iloc[0]).idxmax()
+    assert (single.backtest[f"target:{best}"] == 1.0).all()
 
 
 def test_only_hindsight_agents_are_marked():
