@@ -255,6 +255,8 @@ def _compare(
         return {"verdict": "no reference to compare with"}
     row = against(runs, base, periods_per_year, draw)
     if np.isnan(row["difference"]):
-        return {"verdict": "no Sharpe ratio: returns over cash do not vary"}
+        idle = int(np.isnan(sharpe_by_seed(runs, periods_per_year)).sum())
+        who = f"{idle} of {len(runs)} seeds: " if 0 < idle < len(runs) else ""
+        return {"verdict": f"no Sharpe ratio: {who}returns over cash do not vary"}
     row["p_value"] = row.pop("difference_p")
     return row | {"verdict": f"against {plain(base[0].agent)}"}
