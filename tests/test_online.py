@@ -283,6 +283,7 @@ def test_a_comparison_shows_hindsight_its_days_and_ranks_it_nowhere(tmp_path):
     table = summarise(runs, n_resamples=50)
     assert set(table.index[-2:]) == set(names[:2])
     assert table["sharpe"].iloc[-2] >= table["sharpe"].iloc[-1]
+    assert (table["verdict"].iloc[-2:] == "hindsight, not ranked").all()
     assert table.loc[names[:2], ["difference", "p_value", "deflated"]].isna().all(axis=None)
     assert table.attrs["trials"] == 2
     single = next(run for run in runs if run.agent == "best_single_asset")
