@@ -183,7 +183,12 @@ class _Watch(BaseCallback):
         return not self.selection.stopped
 
     def _on_rollout_start(self) -> None:
-        self.selection.look(self.num_timesteps)
+        self.selection.look(self.num_timesteps, self._trained())
 
     def _on_training_end(self) -> None:
-        self.selection.end(self.num_timesteps)
+        self.selection.end(self.num_timesteps, self._trained())
+
+    def _trained(self) -> bool:
+        """Whether there was an update; off policy the first comes after `learning_starts`."""
+        model: Any = self.model
+        return model._n_updates > 0

@@ -68,12 +68,18 @@ class Selection:
         self._best: State | None = None
         self._good: tuple[int, State] | None = None
 
-    def look(self, step: int) -> None:
-        """Between updates: check that parameters are finite, and evaluate where it is time."""
+    def look(self, step: int, trained: bool | None = None) -> None:
+        """Between updates: check that parameters are finite, and evaluate where it is time.
+
+        Args:
+            step: Where training stands.
+            trained: Whether there was an update yet; None: as soon as there was a step.
+
+        """
         self.check(step)
         if step >= self._due:
             self._due = (step // self.interval + 1) * self.interval
-            self._evaluate(step)
+            self._evaluate(step, step > 0 if trained is None else trained)
             self.mark(step)
 
     def mark(self, step: int) -> None:
@@ -110,10 +116,10 @@ class Selection:
         """Pass on how much is done."""
         self.monitor.progress(min(1.0, step / self.settings.steps))
 
-    def end(self, step: int) -> None:
+    def end(self, step: int, trained: bool = True) -> None:
         """The last look."""
         self.check(step)
-        self._evaluate(step)
+        self._evaluate(step, trained)
         self._last_step = step
         self.monitor.progress(1.0)
 
@@ -123,7 +129,7 @@ class Selection:
             self.network().load_state_dict(self._best)
             self.monitor.record(self._last_step, {"eval/kept_step": float(self._kept_step)})
 
-    def _evaluate(self, step: int) -> None:
+    def _evaluate(self, step: int, trained: bool) -> None:
         if self.evaluate is None:
             return
         try:
@@ -131,7 +137,7 @@ class Selection:
         except FloatingPointError as error:
             raise self.diverged(step, str(error)) from error
         self.monitor.record(step, {f"eval/{key}": value for key, value in values.items()})
-        if step == 0:  # what nobody trained is not kept
+        if not trained:  # what nobody trained is not kept
             return
         self._worse += 1
         score = _score(values, self.settings.select_by)

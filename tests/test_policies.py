@@ -189,6 +189,17 @@ def test_patience_waits_for_a_trained_state():
     assert kept and kept[0] > 0
 
 
+def test_what_is_kept_was_trained():
+    """Off policy the first update comes after `learning_starts`; what came before is not kept."""
+    curves = Curves()
+    settings = SMALL | {"steps": 1_000, "evaluations": 10, "learning_starts": 600}
+    agent = AGENTS["sac"](**settings, batch_size=32, learning_rate=1e-2)
+    agent.fit(revealing_market(120), revealing_market(80, seed=1), monitor=curves)
+    steps = [step for step, values in curves.rows if "eval/sharpe" in values]
+    kept = [values["eval/kept_step"] for _, values in curves.rows if "eval/kept_step" in values]
+    assert sum(step < 600 for step in steps) >= 5 and kept[0] > 600
+
+
 def test_schedules():
     for schedule, half in (("constant", 1.0), ("linear", 0.5), ("cosine", 0.5)):
         settings = AGENTS["ppo"](schedule=schedule, learning_rate=2e-3).settings
