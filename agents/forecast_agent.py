@@ -106,11 +106,12 @@ class ForecastAgent(Agent):
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
         """Weights of the rule for the forecast, under the limit."""
-        outlook = replace(self.forecaster.outlook(history), rates=self.rates)
+        outlook, self.failed = replace(self.forecaster.outlook(history), rates=self.rates), None
         try:
             target = self.rule(outlook, history, weights)
         except solver_errors() as error:
-            self.failures.append((history.dates[-1], f"{type(error).__name__}: {error}"))
+            self.failed = f"{type(error).__name__}: {error}"
+            self.failures.append((history.dates[-1], self.failed))
             return weights
         settings = self.settings
         if settings.volatility is None:
