@@ -30,6 +30,7 @@ from envs.limits import (
     Part,
     TurnoverCap,
 )
+from envs.named import make_named
 from envs.overlays import (
     BoundOverlay,
     CVaRLimit,
@@ -76,6 +77,17 @@ CONSTRAINTS: dict[str, type[Limit] | type[Overlay]] = {
     "cvar_limit": CVaRLimit,
     "stop_loss": StopLoss,
 }
+
+
+def make_constraint(text: str) -> Limit | Overlay:
+    """A limit from text such as "max_weight(0.4)", or a user's own "module:Name(3)".
+
+    Raises:
+        SettingError: If a name or setting is unknown or out of range.
+
+    """
+    made: Limit | Overlay = make_named("constraint", text, CONSTRAINTS, (Limit, Overlay))
+    return made
 
 
 @dataclass(frozen=True, eq=False)

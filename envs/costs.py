@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from envs.bound_costs import BoundCost, BoundSum, FeePerTrade, Impact, ProportionalRates
+from envs.named import make_named
 from market import Market, SettingError
 
 __all__ = [
@@ -188,6 +189,25 @@ class SumCost(Cost):
             buy, sell = (sum(getattr(rate, side) for rate in rates) for side in ("buy", "sell"))
             others.insert(0, ProportionalRates(buy, sell, n_risky=rates[0].n_risky))
         return others[0] if len(others) == 1 else BoundSum(tuple(others))
+
+
+COSTS: dict[str, type[Cost]] = {
+    "proportional": ProportionalCost,
+    "half_spread": HalfSpread,
+    "fixed_fee": FixedFee,
+    "square_root_impact": SquareRootImpact,
+}
+
+
+def make_cost(text: str) -> Cost:
+    """A cost from text such as "half_spread(0.0005)", or a user's own "module:Name(0.1)".
+
+    Raises:
+        SettingError: If a name or setting is unknown or out of range.
+
+    """
+    cost: Cost = make_named("cost", text, COSTS, (Cost,))
+    return cost
 
 
 def risky_count(market: Market) -> int:

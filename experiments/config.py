@@ -90,11 +90,14 @@ class CostConfig:
     Attributes:
         buy: Fraction of what is bought, in [0, 1).
         sell: Fraction of what is sold, in [0, 1); as for buying when not given.
+        more: Costs on top, such as "half_spread(0.0005),fixed_fee(1, capital=1e6)" or
+            "square_root_impact(capital=1e7)", or your own by module:Name or file.py:Name.
 
     """
 
     buy: float = 0.001
     sell: float | None = None
+    more: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         problems = [
@@ -112,9 +115,12 @@ class TaskConfig:
     Attributes:
         cost: What trading costs.
         reward: What a learner is paid: an expression, or your own by module:Name or file.py:Name.
-        constraints: Limits on weights and risk, such as "max_weight(0.4),cash_floor(0.05)".
+        constraints: Limits on weights and risk, such as "max_weight(0.4),cash_floor(0.05)", or
+            your own by module:Name or file.py:Name.
         decision_lag: Days by which what an agent sees is older than its trade.
         fill: Trade at the close of the decision's day, or at the open of the next.
+        rebalance_every: Trade on every k-th day only.
+        band: Trade only where the turnover to the target is above this, in [0, 1).
 
     """
 
@@ -123,10 +129,22 @@ class TaskConfig:
     constraints: list[str] = field(default_factory=list)
     decision_lag: int = 0
     fill: Literal["close", "next_open"] = "close"
+    rebalance_every: int = 1
+    band: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.decision_lag < 0:
-            raise SettingError(f"task.decision_lag must be in [0, inf), got {self.decision_lag}")
+        ranges = {
+            "decision_lag": (self.decision_lag >= 0, "[0, inf)"),
+            "rebalance_every": (self.rebalance_every >= 1, "[1, inf)"),
+            "band": (0.0 <= self.band < 1.0, "[0, 1)"),
+        }
+        refuse(
+            [
+                f"task.{key} must be in {interval}, got {getattr(self, key)}"
+                for key, (inside, interval) in ranges.items()
+                if not inside
+            ]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agents.base import Agent, Task
-from envs.constraints import CONSTRAINTS
-from envs.costs import ProportionalCost
+from envs.constraints import make_constraint
+from envs.costs import Cost, ProportionalCost, make_cost
 from experiments.agent_choice import make_agent
 from experiments.config import (
     AgentConfig,
@@ -23,7 +23,6 @@ from experiments.guard import Guard
 from experiments.run_dir import check_name, run_path
 from market import DataError, Market, SettingError, load_market
 from market.features import DEFAULT_FEATURES, expand_features
-from market.names import parse_call, unknown_name
 from market.sources.bundled import UNIVERSES
 
 SPLITS = {"multi_asset": SplitConfig(train_end="2012-12-31", valid_end="2015-12-31")}
@@ -174,33 +173,18 @@ def check_history(agent: Agent, task: Task, market: Market, split: SplitConfig) 
 
 def make_task(config: TaskConfig) -> Task:
     """Costs, reward and limits."""
+    cost: Cost = ProportionalCost(config.cost.buy, config.cost.sell)
+    for text in config.cost.more:
+        cost = cost + make_cost(text)
     return Task(
-        cost=ProportionalCost(config.cost.buy, config.cost.sell),
+        cost=cost,
         reward=config.reward,
-        constraints=make_constraints(config.constraints),
+        constraints=tuple(make_constraint(text) for text in config.constraints),
         decision_lag=config.decision_lag,
         fill=config.fill,
+        rebalance_every=config.rebalance_every,
+        band=config.band,
     )
-
-
-def make_constraints(specs: Sequence[str]) -> tuple[Any, ...]:
-    """Limits from text such as "max_weight(0.4)".
-
-    Raises:
-        SettingError: If a name or parameter is unknown or out of range.
-
-    """
-    made = []
-    for spec in specs:
-        name, values, named = parse_call(spec)
-        if name not in CONSTRAINTS:
-            raise unknown_name("constraint", name, CONSTRAINTS)
-        try:
-            made.append(CONSTRAINTS[name](*values, **named))
-        except TypeError as error:
-            reason = str(error).replace(f"{CONSTRAINTS[name].__name__}.__init__()", name)
-            raise SettingError(f"task.constraints: {spec!r}: {reason}") from None
-    return tuple(made)
 
 
 def about_data(market: Market) -> dict[str, Any]:

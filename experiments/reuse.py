@@ -6,9 +6,9 @@ would overwrite a result; `--overwrite` does. Other versions of the software are
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,16 @@ from typing import Any
 from experiments.config import Common
 from experiments.provenance import git_commit, software_versions
 from experiments.runs import Run
+from experiments.settings import CODE, named_code
 from market.errors import SettingError
 
-CODE = re.compile(r"([\w./\\~-]+):[A-Za-z_]\w*")
 IGNORED = ("results", "workers")
 
 
 def foreign_code(config: Common) -> dict[str, str]:
     """Digest of each source file of the user's own that the settings name."""
-    agent = getattr(config, "agent", None)
     found = {}
-    texts = [agent.name, *map(str, agent.settings.values())] if agent else []
-    for text in (*texts, config.task.reward):
+    for _, text in named_code(dataclasses.asdict(config)):
         for place in CODE.findall(text):
             path = _source(place)
             if path is not None and path.is_file():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
@@ -19,6 +19,8 @@ from experiments.values import Given, check_type, takes, written
 from experiments.yaml_file import Document, parse_value, read_yaml
 from market.errors import SettingError
 
+CODE = re.compile(r"([\w./\\~-]+):[^\W\d]\w*")
+_NEVER_CODE = ("data.options", "results", "experiment")
 SHORT = {"agent": "agent.name", "data": "data.source", "task.cost": "task.cost.buy"}
 
 
@@ -149,22 +151,24 @@ def agent_config(values: dict[str, Any]) -> AgentConfig:
 
 def refuse_foreign_code(document: Document, pairs: Sequence[tuple[str, str]]) -> None:
     """A settings file may come from anyone: what it names is run only if the user says so."""
-    given = {key for key, _ in pairs}
-    task, agent = document.values.get("task"), document.values.get("agent")
-    named = {
-        "task.reward": task.get("reward") if isinstance(task, dict) else None,
-        "agent": agent.get("name") if isinstance(agent, dict) else agent,
-    }
-    agents = document.values.get("agents")
-    for item in agents if isinstance(agents, list) else ():
-        name = item.get("name") if isinstance(item, dict) else item
-        if ":" in str(name):
-            named["agents"] = name
-    for key, reference in named.items():
-        if ":" in str(reference) and not given & {key, f"{key}.name"}:
-            raise SettingError(
-                f"{key}: {reference!r} in {document.name} is code; add --trust to run it"
-            )
+    given = {SHORT.get(key, key) for key, _ in pairs}
+    for key, text in named_code(document.values):
+        if SHORT.get(key, key) not in given:
+            raise SettingError(f"{key}: {text!r} in {document.name} is code; add --trust to run it")
+
+
+def named_code(values: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Key and text of every value that names a user's code, as module:Name or file.py:Name."""
+    if key in _NEVER_CODE:
+        return
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            yield from named_code(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            yield from named_code(value, key)
+    elif isinstance(values, str) and CODE.search(values):
+        yield key, values
 
 
 def flatten(document: Document, options: Sequence[Option]) -> dict[str, Given]:

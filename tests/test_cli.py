@@ -247,9 +247,27 @@ def test_code_named_in_a_settings_file_needs_trust(here, capsys):
     Path("mine.yaml").write_text("task: {reward: 'evil.py:Name'}\n")
     assert "--trust" in refused(capsys, *TRAIN, "mine.yaml")
     Path("mine.yaml").write_text("'task.reward': 'evil.py:Name'\n")
-    assert "nested" in refused(capsys, *TRAIN, "mine.yaml")
+    assert "--trust" in refused(capsys, *TRAIN, "mine.yaml")
     Path("mine.yaml").write_text(f"agents: [equal_weight, {{name: '{TINY}'}}]\n")
     assert "--trust" in refused(capsys, "compare", "mine.yaml", *PRICES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task: {cost: {more: ['evil.py:Name(1)']}}",
+        "task: {constraints: ['max_weight(0.4)', 'evil:Name']}",
+        "data: {features: ['return(1)', 'evil.py:feature']}",
+        "agent: {name: ensemble, members: ['cash', 'evil.py:Agent']}",
+        "agents: ['ensemble(members=[evil.py:Agent])']",
+    ],
+)
+def test_code_anywhere_in_a_settings_file_needs_trust(here, capsys, text):
+    Path("evil.py").write_text("open('ran', 'w')")
+    Path("mine.yaml").write_text(text)
+    command = "compare" if text.startswith("agents") else "train"
+    assert "--trust" in refused(capsys, command, "mine.yaml", *PRICES)
+    assert not Path("ran").exists()
 
 
 def test_a_run_that_cannot_be_evaluated_says_why(here, capsys):

@@ -1,6 +1,7 @@
 """Trials: what an agent is shown, what a run leaves behind, and that equal runs are equal."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from envs.constraints import CashFloor, MaxWeight
+from envs.costs import make_cost
 from experiments.agent_choice import agent_class, make_agent
 from experiments.compare import run_experiments, trials_of
 from experiments.config import (
@@ -19,7 +22,7 @@ from experiments.config import (
     TaskConfig,
 )
 from experiments.parallel import run_trials
-from experiments.plan import make_constraints, prepare
+from experiments.plan import make_task, prepare
 from experiments.progress import Display
 from experiments.runs import Run
 from experiments.trial import Trial, trial
@@ -235,11 +238,46 @@ def test_bad_settings_are_refused_before_anything_is_written(
     assert not (tmp_path / "results").exists()
 
 
-def test_constraints_are_built_from_text():
-    from envs.constraints import CashFloor, MaxWeight
+def test_limits_and_costs_are_built_from_text(tmp_path, make_market):
+    (tmp_path / "mine.py").write_text(
+        "from envs.costs import HalfSpread\nclass Stamp(HalfSpread):\n    pass\nnumber = 1\n"
+    )
+    stamp = f"{tmp_path / 'mine.py'}:Stamp(0.004)"
+    task = TaskConfig(
+        cost=CostConfig(buy=0.001, sell=0.002, more=["fixed_fee(1, capital=1000)", stamp]),
+        constraints=["max_weight(0.4)", "cash_floor(0.05)"],
+        rebalance_every=5,
+        band=0.01,
+    )
+    made = make_task(task)
+    assert [type(one) for one in made.constraints] == [MaxWeight, CashFloor]
+    assert (made.rebalance_every, made.band) == (5, 0.01)
+    assert made.cost is not None
+    bound = made.cost.bind(make_market(30, risky=2))
+    held, target = np.array([0.5, 0.0, 0.5]), np.array([0.25, 0.25, 0.5])
+    mu, _ = bound.solve(held, target, np.float64(1.0), bound.liquidity(0))
+    # sold at 0.2 + 0.4 %, bought at 0.1 + 0.4 %, cash moves free, two fees of 1 / 1000
+    left = 1.0 - 0.006 * (0.5 - 0.25 * mu) - 0.005 * 0.25 * mu - 0.002
+    assert mu == pytest.approx(left, abs=1e-14)
 
-    made = make_constraints(["max_weight(0.4)", "cash_floor(0.05)"])
-    assert [type(one) for one in made] == [MaxWeight, CashFloor]
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("half_spred(0.1)", "did you mean 'half_spread'"),
+        ("half_spread()", "missing 1 required"),
+        ("fixed_fee(1, capital=-1)", "capital > 0"),
+        ("half_spread(0.1", "cannot read"),
+        ("mine.py:number", "derived from Cost"),
+        ("os:system('ls')", "part of Python"),
+    ],
+)
+def test_costs_that_cannot_be_are_named(text, part, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("number = 1\n")
+    with pytest.raises(SettingError, match=re.escape(part)) as caught:
+        make_cost(text)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_users_agent_is_found_by_module_and_by_file(monkeypatch):
