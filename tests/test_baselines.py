@@ -1,11 +1,15 @@
 """Baselines against hand-computed paths, and optimisers against an independent solver."""
 
+import re
+from pathlib import Path
+
 import daqp
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn.covariance  # type: ignore[import-untyped]
 
+from agents import AGENTS
 from agents.baselines import BuyAndHold, Cash, EqualWeight
 from agents.optimisers import MeanVariance
 from agents.schedule import is_due
@@ -229,6 +233,15 @@ def test_failed_decisions_are_in_the_run_and_its_report(tmp_path):
     assert any(
         f"{len(failed)} decisions failed and traded nothing" in note for note in notes([run])
     )
+
+
+def test_the_page_of_baselines_lists_all_of_them():
+    page = (Path(__file__).parent.parent / "docs" / "baselines.md").read_text()
+    listed = set(re.findall(r"^\| `(\w+)[`(]", page, re.MULTILINE))
+    modules = ("baselines", "hindsight", "momentum", "online", "optimisers", "risk_based")
+    modules = (*modules, "ensembles", "ensembles_regime", "ensembles_forecasts")
+    ours = {name for name in AGENTS if AGENTS[name].__module__.removeprefix("agents.") in modules}
+    assert ours == listed
 
 
 def test_assets_without_a_full_window_are_left_out():
