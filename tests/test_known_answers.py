@@ -155,8 +155,8 @@ def test_costs_are_phased_in():
 
 SCORES: dict[str, tuple[str, dict[str, Any], float]] = {
     "policy_gradient": ("regimes_80_cost_2", {}, 0.95),
-    "ppo": ("regimes_80", {"steps": 160_000}, 0.85),
-    "dqn": ("regimes_100_cost_2", {"steps": 120_000}, 0.8),
+    "ppo": ("regimes_80", {"steps": 150_000, "n_steps": 32, "batch_size": 2048}, 0.85),
+    "dqn": ("regimes_80_cost_2", {}, 0.9),
     "dqn_plain": ("regimes_80", {"steps": 130_000, "learning_starts": 30_000}, 0.75),
     "sac": ("regimes_100", {"steps": 50_000, "learning_starts": 10_000}, 0.7),
 }

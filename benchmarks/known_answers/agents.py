@@ -96,7 +96,7 @@ ENTRIES: dict[str, Entry] = {
             "target_every": 5,
             "exploration_fraction": 1.0,
         },
-        free={"gamma": 0.0},
+        free={"gamma": 0.0, "steps": 600_000},
     ),
     "dqn_plain": Entry(
         name="dqn",

@@ -53,7 +53,7 @@ def cell(case: str, agent: str, results: Sequence[Result]) -> str:
     marks = {True: "", None: "", False: " **missed**"}[met(case, agent, results)]
     beaten = sum(map(better, results))
     untrained = "" if beaten == len(results) else f"; {beaten}/{len(results)} beat untrained"
-    few = "" if len(results) >= 10 else f" ({len(results)} seeds)"
+    few = "" if len(results) >= 10 else f" (n = {len(results)})"
     return text + marks + few + untrained
 
 
