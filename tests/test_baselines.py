@@ -238,8 +238,8 @@ def test_failed_decisions_are_in_the_run_and_its_report(tmp_path):
 def test_the_page_of_baselines_lists_all_of_them():
     page = (Path(__file__).parent.parent / "docs" / "baselines.md").read_text()
     listed = set(re.findall(r"^\| `(\w+)[`(]", page, re.MULTILINE))
-    modules = ("baselines", "hindsight", "momentum", "online", "optimisers", "risk_based")
-    modules = (*modules, "ensembles", "ensembles_regime", "ensembles_forecasts")
+    modules = {"baselines", "hindsight", "momentum", "online", "optimisers", "risk_based"}
+    modules |= {"ensembles", "ensembles_regime", "ensembles_forecasts"}
     ours = {name for name in AGENTS if AGENTS[name].__module__.removeprefix("agents.") in modules}
     assert ours == listed
 

@@ -187,7 +187,7 @@ def test_contradictory_limits_are_an_error():
 def test_both_solvers_of_mean_variance_agree(with_cash, aversion):
     agents = (MeanVariance(solver=s, risk_aversion=aversion) for s in ("skfolio", "direct"))
     first, second = (agent.act(with_cash, np.eye(7)[-1]) for agent in agents)
-    np.testing.assert_allclose(first, second, atol=5e-5)
+    np.testing.assert_allclose(first, second, atol=1e-6)
 
 
 def test_expanding_window_uses_every_return(market):
