@@ -16,7 +16,7 @@ class A2CSettings(OnPolicySettings):
     """Settings of `a2c`."""
 
     n_steps: int = 8
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     normalize_advantage: bool = True
 
 

@@ -19,6 +19,7 @@ from agents.settings import require
 class TD3Settings(OffPolicySettings):
     """Settings of `td3`; noise is in units of half the range of scores, [-4, 4]."""
 
+    learning_rate: float = 1e-4
     exploration_noise: float = 0.3  # standard deviation
     policy_delay: int = 2  # updates of the critics for one of the actor
     target_policy_noise: float = 0.2  # added to the target's action
