@@ -51,7 +51,8 @@ def test_tables_and_chart_show_every_agent(folder):
     days = load_market("multi_asset", start="2018-06-01").n_periods
     assert lines[0] == f"2018-06-01 to 2018-12-31, {days} days; 2 seeds."
     rows = [line.split(" | ") for line in lines if line.startswith(("| lstm", "| mean", "| equal"))]
-    assert len(rows) == 3 * 2 + 2  # with costs and without, and two that forecast
+    assert len(rows) == 3 * 2 + 2 + 2  # with costs and without, forecasts, against equal weight
+    assert all(" to " in cell for row in rows[8:] for cell in row[1:])
     values = {(row[0], row[1]): float(row[8].strip(" |")) for row in rows[:6]}
     for name in ("| lstm", "| mean_forecast", "| equal_weight"):
         assert values[name, "0.1 %"] <= values[name, "none"]

@@ -29,14 +29,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from experiments.commands import say
 from experiments.compare import compare
 from experiments.forecast_notes import cells, forecast_rows
 from experiments.report import write_report
 from experiments.run_dir import Run, write_atomic
 from experiments.statistics import interquartile_mean, stationary_bootstrap_interval
-from experiments.summary import agent_labels
+from experiments.summary import agent_labels, summarise
 from experiments.walk_config import WalkConfig, WalkForwardConfig
 from market import measures
+from market.errors import InputError
 
 MEAN = "forecast(forecaster=mean, rule=proportional, volatility=0.10, label=mean_forecast)"
 SETTINGS: dict[str, Any] = {
@@ -48,6 +50,7 @@ HEADINGS = (
     "| | costs | return | volatility | Sharpe | 95 % interval | drawdown | turnover | value |"
 )
 YEAR = 252
+AREAS = ("#2b6ca3", "#8fc1e3", "#e08a2e", "#f4cf6b", "#c9d0d8")
 COLOURS = {"lstm": "#1f77b4", "mean_forecast": "#d98f00", "equal_weight": "#444444"}
 
 
@@ -77,8 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{outcome.spec.name}: {outcome.error}")
         return 1
     text = page(finished)
+    text += against(summarise(finished))
     print(text)
     folder = given.docs or done.folder
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "textbook.md", text)
     write_atomic(folder / "textbook.svg", chart(finished))
     print(f"Report: {write_report(done.runs, done.folder / 'report.html')}")
@@ -99,6 +104,20 @@ def page(runs: Sequence[Run]) -> str:
     span = f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {len(days)} days"
     seeds = max(len(group) for group in agent_labels(runs).values())
     return "\n".join([f"{span}; {seeds} seeds.", "", *lines, ""])
+
+
+def against(frame: pd.DataFrame) -> str:
+    """Sharpe ratios less that of equal weight, with their intervals, as Markdown."""
+    columns = {"difference": "costs paid", "gross": "no costs", "a day late": "a day late"}
+    lines = ["", f"| Sharpe less equal weight's | {' | '.join(columns.values())} |"]
+    lines.append("|---|" + "---:|" * len(columns))
+    for name, row in frame[frame["difference"].notna()].iterrows():
+        found = [
+            f"{row[key]:+.2f} ({row[f'{key}_low']:+.2f} to {row[f'{key}_high']:+.2f})"
+            for key in columns
+        ]
+        lines.append(f"| {name} | {' | '.join(found)} |")
+    return "\n".join([*lines, ""])
 
 
 def paths(runs: Sequence[Run], free: bool) -> np.ndarray:
@@ -154,14 +173,21 @@ def chart(runs: Sequence[Run]) -> bytes:
         lstm = next(run for run in runs if run.agent == "lstm").backtest.filter(like="target:")
         monthly = lstm.resample("ME").mean()
         names = [str(column).removeprefix("target:") for column in monthly]
-        bottom.stackplot(monthly.index, monthly.to_numpy().T, labels=names, alpha=0.85)
+        shares = monthly.to_numpy().T
+        bottom.stackplot(monthly.index, shares, labels=names, colors=AREAS[: len(names)])
         bottom.set_ylim(0, 1)
-        bottom.set_title("Weights of the LSTM, mean of each month, first seed", loc="left")
-        bottom.legend(fontsize=8, ncols=5, frameon=False, loc="lower left")
+        bottom.set_xlim(days[0], days[-1])
+        bottom.set_title("Weights of the LSTM, first seed", loc="left")
+        place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
+        bottom.legend(fontsize=8, ncols=5, frameon=False, columnspacing=1.0, **place)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        status = main()
+    except InputError as error:
+        status = say(str(error), 2)
+    raise SystemExit(status)
