@@ -176,7 +176,7 @@ def test_settings_are_plain_values(name):
 
 def test_settings_out_of_range_name_key_rule_and_value():
     cases: list[tuple[str, dict[str, Any], str]] = [
-        ("mean_variance", {"window": 1}, r"MeanVariance: window must be in \[2, inf\), got 1"),
+        ("mean_variance", {"window": 1}, r"mean_variance: window must be in \[2, inf\), got 1"),
         ("mean_variance", {"window": 20.5}, r"window must be int, got 20.5"),
         ("mean_variance", {"risk_aversion": float("nan")}, r"risk_aversion must be in \(0, inf\)"),
         ("mean_variance", {"covariance": "x"}, r"covariance must be 'ledoit_wolf' \| .*, got 'x'"),

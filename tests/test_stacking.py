@@ -73,7 +73,7 @@ def test_shares_are_the_best_on_the_simplex(seed):
 
 @pytest.mark.parametrize(("signal", "knows"), [(1.5, 1.0), (0.6, 0.8)])
 def test_a_part_that_knows_gets_what_its_forecast_is_worth(signal, knows):
-    """f and -f in shares b and 1 - b forecast (2b - 1) f, and `signal` f is best."""
+    """F and -f in shares b and 1 - b forecast (2b - 1) f, and `signal` f is best."""
     market = market_of(2000, signal=signal)
     model = StackedForecaster([Liar(), Follower()])
     Follower.fits = Liar.fits = 0
