@@ -183,8 +183,8 @@ def test_a_warm_start_begins_with_the_last_network(make_market):
 
 
 def test_a_warm_start_is_refused_where_there_is_none(config):
-    with pytest.raises(SettingError, match=r"warm_start: agent policy_gradient cannot go on"):
-        prepare_walk(config("policy_gradient", walk={"warm_start": True}))
+    with pytest.raises(SettingError, match=r"warm_start: agent lstm cannot go on"):
+        prepare_walk(config("lstm", walk={"warm_start": True}))
     plan = prepare_walk(config("equal_weight", walk={"warm_start": True}))  # a rule: nothing to do
     assert len(plan.windows) == 4
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from market.errors import SettingError
 
-_GAP = 1e-9  # a certified distance to the best growth that counts as none
+_GAP = 1e-8  # a certified distance to the best growth that counts as none
 
 
 @dataclass(frozen=True, eq=False)
