@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from agents import name_of
 from agents.base import Agent, Task
 from agents.response import Response
 from agents.rollout import Rollout
@@ -141,7 +142,7 @@ def respond(agent: Agent, market: Market, task: Task, path: Rollout, step: int) 
     held = path.held[step - 1] if step else _first_held(market)
     asked = getattr(agent, "response", None)
     if asked is None:
-        raise SettingError(f"{type(agent).__name__} decides by a rule, without a network")
+        raise SettingError(f"{name_of(type(agent))} decides by a rule, without a network")
     found: Response = asked(market.upto(row), held)
     return found
 

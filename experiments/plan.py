@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agents import name_of
 from agents.base import Agent, Task
 from envs.constraints import make_constraint
 from envs.costs import Cost, ProportionalCost, make_cost
@@ -165,7 +166,7 @@ def check_history(agent: Agent, task: Task, market: Market, split: SplitConfig) 
             else f"the earliest train_end is {market.dates[needed - 1]:%Y-%m-%d}"
         )
         raise DataError(
-            f"agent {type(agent).__name__}: lookback {agent.lookback} with decision_lag "
+            f"agent {name_of(type(agent))}: lookback {agent.lookback} with decision_lag "
             f"{task.decision_lag} needs {needed} days of training, got {rows} "
             f"({market.dates[0]:%Y-%m-%d} .. {split.train_end}); {advice}"
         )
