@@ -26,17 +26,27 @@ class CompactReplayBuffer(DictReplayBuffer):
     Args:
         n_steps: Rewards in a sample.
         gamma: Discount a step.
+        seed: Of what is sampled.
 
     """
 
-    def __init__(self, *args: Any, n_steps: int = 1, gamma: float = 0.99, **more: Any) -> None:
+    def __init__(
+        self, *args: Any, n_steps: int = 1, gamma: float = 0.99, seed: int = 0, **more: Any
+    ) -> None:
         super().__init__(*args, **more)
         self.n_steps, self.gamma = n_steps, gamma
+        self.rng = np.random.default_rng(seed)
+
+    def sample(  # type: ignore[override]
+        self, batch_size: int, env: Any = None
+    ) -> DictReplayBufferSamples:
+        """Transitions drawn at random, with replacement, from all that are stored."""
+        return self._get_samples(self.rng.integers(self.size(), size=batch_size), env)
 
     def _get_samples(  # type: ignore[override]
         self, batch_inds: np.ndarray, env: Any = None
     ) -> DictReplayBufferSamples:
-        envs = np.random.randint(0, self.n_envs, len(batch_inds))  # noqa: NPY002  # as the others
+        envs = self.rng.integers(self.n_envs, size=len(batch_inds))
         places, last = self._ends(batch_inds, envs)
         reward, discount = self._at(self.rewards, places[:, 0], envs), self.gamma ** (last + 1.0)
         for j in range(1, self.n_steps):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from agents.base import Monitor, Task
 from agents.device import to_host
 from agents.learner import Learner
 from agents.panel_network import Panel, readers
+from agents.replay import CompactReplayBuffer
 from agents.sb3_env import CompactVecEnv, observation_space
 from agents.selection import DivergedError, Selection
 from envs import PortfolioVectorEnv
@@ -73,6 +75,10 @@ class SB3Agent(Learner):
             device=settings.device,
             **self.model_settings(),
         )
+        if isinstance(model, OffPolicyAlgorithm) and isinstance(
+            model.replay_buffer, CompactReplayBuffer
+        ):
+            model.replay_buffer.rng = np.random.default_rng([seed, 1])
         self.begun(self.trained_part(model))
         panel = Panel.of(market, settings.device)
         for reader in readers(model.policy):

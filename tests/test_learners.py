@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,6 @@ def filled(n_steps: int, added: int, size: int = 20) -> CompactReplayBuffer:
 @pytest.mark.parametrize("added", [12, 33])  # before and after the buffer has gone round
 def test_returns_over_several_steps_against_a_loop(added):
     buffer, n = filled(3, added), 3
-    np.random.seed(0)  # noqa: NPY002  # what the buffer draws from
     batch = buffer.sample(400)
     newest = (buffer.pos - 1) % buffer.buffer_size
     numbers = buffer.observations["time"][..., 0]
@@ -81,14 +81,24 @@ def test_returns_over_several_steps_against_a_loop(added):
         assert batch.dones[b].item() == ended
 
 
-def test_one_step_replay_is_that_of_stable_baselines():
-    one, other = filled(1, 33), filled(3, 33)
-    samples = []
-    for get in (one.sample, lambda size: DictReplayBuffer.sample(one, size)):
-        np.random.seed(3)  # noqa: NPY002
-        samples.append(get(50))
-    assert torch.equal(samples[0].rewards, samples[1].rewards)
-    assert other.rewards is not one.rewards
+def test_one_step_replay_is_that_of_stable_baselines(monkeypatch, rng):
+    buffer = filled(1, 33)
+    places, envs = rng.integers(20, size=50), rng.integers(ENVS, size=50)
+    monkeypatch.setattr(buffer, "rng", SimpleNamespace(integers=lambda *_, **__: envs))
+    ours = buffer._get_samples(places)
+    monkeypatch.setattr(np.random, "randint", lambda *_, **__: envs)
+    theirs = DictReplayBuffer._get_samples(buffer, places)
+    for part in ("rewards", "dones", "actions"):
+        assert torch.equal(getattr(ours, part), getattr(theirs, part)), part
+    for part in ("observations", "next_observations"):
+        for key, shown in getattr(theirs, part).items():
+            assert torch.equal(getattr(ours, part)[key], shown), (part, key)
+
+
+def test_replay_draws_every_transition_and_repeats_itself():
+    batches = [filled(1, 33).sample(2000) for _ in range(2)]
+    assert torch.equal(batches[0].rewards, batches[1].rewards)
+    assert len(torch.unique(batches[0].observations["time"])) == 20 * ENVS
 
 
 @pytest.mark.parametrize("name", ["dqn", "qrdqn"])
