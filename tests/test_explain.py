@@ -43,8 +43,10 @@ def linear(rng):
         )
 
     inputs = [rng.normal(size=shape[:-1]) for shape in (shapes["features"], shapes["context"])]
+    features, context = (torch.as_tensor(part, dtype=torch.float32) for part in inputs)
     response = Response(
-        *(torch.as_tensor(part, dtype=torch.float32) for part in inputs),
+        features,
+        context,
         torch.tensor([0.7, 0.1, 0.2, 0.0]),
         answer,
         "weight",
@@ -106,8 +108,8 @@ def test_drivers_add_up_and_the_sentence_names_the_largest(rng):
     found = integrated_gradients(response, (0,))
     named = drivers(response, found, ("a", "b", "c", "cash"))
     change = float(found.answer[0] - found.baseline[0])
-    assert sum(each["part"] for each in named) == pytest.approx(change, abs=1e-5)
-    sizes = [abs(each["part"]) for each in named]
+    assert sum(float(each["part"]) for each in named) == pytest.approx(change, abs=1e-5)
+    sizes = [abs(float(each["part"])) for each in named]
     assert sizes == sorted(sizes, reverse=True)
     assert len(named) == M * F + G + N
     why = {

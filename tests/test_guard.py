@@ -43,8 +43,8 @@ def test_a_day_after_validation_cannot_be_read_before_the_final_evaluation(plan)
     for start, stop in ((0, 81), (80, 81), (0, 120), (119, 120)):
         with pytest.raises(LookAheadError, match=r"nothing after 2020-04-21"):
             plan.guard.rows(start, stop)
-    market, start = final_evaluation(plan)
-    assert (market.n_periods, start) == (120, DATES[79])
+    market, first = final_evaluation(plan)
+    assert (market.n_periods, first) == (120, DATES[79])
 
 
 def test_fitting_is_handed_no_later_day_not_even_in_memory(plan):

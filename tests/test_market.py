@@ -502,7 +502,7 @@ def test_a_delisting_return_is_earned_as_the_asset_leaves():
     for _ in range(4):
         *_, info = env.step([0, 1, 0])
     assert info["value"] == pytest.approx(1.2 * 0.7)
-    with pytest.raises(SettingError, match="delisting_return: must be a number >= -1, got -1.5"):
+    with pytest.raises(SettingError, match=r"delisting_return: must be a number >= -1, got -1\.5"):
         Market.from_prices(frame, delisting_return=-1.5)
     with pytest.raises(SettingError, match="delisting_return"):
         Market.from_prices(frame, delisting_return={"C": -0.5})

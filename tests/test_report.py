@@ -8,6 +8,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ def returns_of(rng, assets=ASSETS):
 
 
 def write_run(root, agent, seed, frame, rng, curves=True):
-    about = {
+    about: dict[str, Any] = {
         "data": {
             "name": "multi_asset",
             "start": "1999-01-04",

@@ -71,7 +71,7 @@ def test_purge_and_embargo_keep_labels_and_windows_apart_and_no_sample_more(
 def test_every_fold_is_judged_on_every_path_once():
     folds = list(combinatorial(301, gaps(3), n_folds=6, n_test=2))
     assert len(folds) == 15  # 6 choose 2
-    paths = {}
+    paths: dict[int, list[int]] = {}
     for fold in folds:
         for rows, path in zip(fold.tests, fold.paths, strict=True):
             paths.setdefault(path, []).extend(rows.tolist())

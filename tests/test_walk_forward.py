@@ -74,7 +74,8 @@ def test_each_refit_sees_only_what_lies_before_its_test_window(config, rolling):
 def test_the_path_is_the_hand_computed_one_and_pays_at_every_seam(config, tmp_path):
     path = trial(Trial(config(settings={"steps": 8}), 4))
     prices = pd.read_csv(tmp_path / "prices.csv", index_col=0).to_numpy()
-    held, value, values, costs = np.array([0.0, 0.0, 1.0]), 1.0, [], []
+    held, values, costs = np.array([0.0, 0.0, 1.0]), [], []
+    value: float = 1.0
     for row in range(72, 120):
         target = np.array(weights(path, (row - 72) // 15))
         left = 1.0
@@ -82,7 +83,7 @@ def test_the_path_is_the_hand_computed_one_and_pays_at_every_seam(config, tmp_pa
             left = 1.0 - 0.001 * np.abs(left * target - held)[:2].sum()
         growth = 1.0 + np.append(prices[row] / prices[row - 1] - 1.0, 0.0)
         gross = target @ growth
-        value, held = value * left * gross, target * growth / gross
+        value, held = value * float(left * gross), target * growth / gross
         values.append(value)
         costs.append(1.0 - left)
     frame = Run.read(path).backtest
