@@ -27,6 +27,7 @@ from agents.networks import NetworkSettings
 from agents.panel_network import Panel, Shape, readers
 from agents.response import Meaning, Response, end_to_end
 from agents.rollout import roll
+from agents.schedule import with_cash
 from agents.selection import Selection, figures
 from agents.settings import as_dict, require
 from market import Market, SettingError
@@ -170,14 +171,16 @@ class Learner(Agent):
         return network
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
-        """The network's deterministic target."""
+        """The network's deterministic target; what cannot be held goes to cash."""
         if self.network is None or self._scaler is None:
             raise SettingError(f"{name_of(type(self))} must be fitted or loaded before it acts")
-        if self._read is not None:
-            return self.decide(history.n_periods - 1, weights, history)
-        window = self._scaler.transform(history[-self.lookback :])[-self.settings.lookback :]
-        self.show(Panel.of(window, self.settings.device))
-        return self.decide(self.settings.lookback - 1, weights, history)
+        row = history.n_periods - 1
+        if self._read is None:
+            window = self._scaler.transform(history[-self.lookback :])[-self.settings.lookback :]
+            self.show(Panel.of(window, self.settings.device))
+            row = self.settings.lookback - 1
+        target, listed = self.decide(row, weights, history), history.tradable[-1]
+        return target if listed.all() else with_cash(np.where(listed, target, 0.0), history)
 
     meaning: ClassVar[Meaning] = "weight"  # of `preference`
 

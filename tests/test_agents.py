@@ -39,7 +39,20 @@ for optimiser in (
     "risk_parity",
 ):
     SMALL[optimiser] = {"window": 40}
-OTHERS = {"dqn", "ppo", "sac"}
+LEARNING = {
+    "steps": 64,
+    "num_envs": 2,
+    "episode_length": 16,
+    "lookback": 3,
+    "width": 8,
+    "depth": 1,
+    "evaluations": 1,
+}
+SMALL |= {name: LEARNING | {"n_steps": 8} for name in ("a2c", "recurrent_ppo")}
+SMALL |= {
+    name: LEARNING | {"learning_starts": 16, "batch_size": 16} for name in ("qrdqn", "td3", "tqc")
+}
+OTHERS = {"dqn", "ppo", "sac"}  # in test_sb3.py and test_q_learning.py
 NAMES = sorted(set(AGENTS) - OTHERS)
 
 
