@@ -199,7 +199,9 @@ def _print_audit(report: Any) -> None:
 def _verdict(report: Any) -> str:
     if report.leaks:
         return f"{len({leak.name for leak in report.leaks})} of those above know what they cannot."
-    return "No leak found." if report.passed else "Nothing could be tested."
+    if not report.passed:
+        return "Nothing could be tested."
+    return f"No leak found at {report.dates} date{'s' * (report.dates != 1)}."
 
 
 def _only(line: CommandLine, usage: str, words: int) -> None:

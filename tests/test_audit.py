@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from market import DataError, Market, SettingError, load_market
-from market.audit import JOINS, audit, audit_function
+from market.audit import JOINS, AuditReport, audit, audit_function
 from market.calendar import resample
 from market.features import FEATURES, build_features
 from market.features.scaling import Method, Scaler
@@ -152,6 +152,38 @@ def test_a_planted_leak_is_caught(leak: Callable[[Any], Any]) -> None:
         found = verdicts(leak, panel_market(seed), seed=seed)
         for test in PLANTED[leak]:
             assert found[test] == "FAIL", (test, seed)
+
+
+def ends(market: Market, months: int) -> np.ndarray:
+    """The last rows of periods of so many months, the market's last row left out."""
+    number = np.asarray(market.dates.year * 12 + market.dates.month - 1) // months
+    return np.flatnonzero(number[1:] != number[:-1])
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("months", "later"), [(1, 0), (3, 0), (12, 0), (1, 1)])
+def test_a_leak_on_turns_of_the_calendar_alone_is_caught(
+    seed: int, months: int, later: int
+) -> None:
+    """Tomorrow's return on ends of months, quarters or years only, or on first rows of months."""
+
+    def peek(market: Market) -> np.ndarray:
+        values, rows = market.returns.copy(), ends(market, months) + later
+        rows = rows[rows < market.n_periods - 1]
+        values[rows] = market.returns[rows + 1]
+        return values
+
+    found = audit_function(peek, panel_market(), seed=seed, tests=FUTURE)
+    assert [finding.verdict for finding in found] == ["FAIL", "FAIL"]
+    assert [finding.tested for finding in found] == [20, 20]
+
+
+def test_a_report_says_at_how_many_dates_it_tested() -> None:
+    market = panel_market()
+    assert audit(market, ["rsi"], dates=6, joins=False).dates == 6
+    assert AuditReport(()).dates == 0
+    few = audit_function(lambda world: world.returns, market, dates=4, tests=("truncate", "scale"))
+    assert AuditReport(few).dates == 4 and AuditReport(few[1:]).dates == 1
 
 
 def test_a_gap_filled_backwards_is_caught() -> None:
@@ -331,6 +363,25 @@ def test_a_users_function_and_file_are_audited(tmp_path: Path) -> None:
     assert not report.passed
     with pytest.raises(SettingError, match="has no 'nothing'"):
         audit(panel_market(), [f"{path}:nothing"], joins=False)
+
+
+def test_a_users_decorator_is_audited_with_the_function(tmp_path: Path) -> None:
+    path = tmp_path / "wrapped.py"
+    path.write_text(
+        "import functools\nimport numpy as np\n"
+        "def with_shift(shift):\n"
+        "    def decorate(f):\n"
+        "        @functools.wraps(f)\n"
+        "        def g(market):\n"
+        "            return np.roll(f(market), shift, axis=0)\n"
+        "        return g\n"
+        "    return decorate\n"
+        "@with_shift(-1)\ndef peek(market):\n    return np.array(market.returns)\n"
+        "@with_shift(0)\ndef honest(market):\n    return np.array(market.returns)\n"
+    )
+    report = audit(panel_market(), [f"{path}:peek", f"{path}:honest"], joins=False)
+    assert {leak.name for leak in report.leaks} == {f"{path}:peek"}
+    assert {"truncate", "poison"} <= {leak.test for leak in report.leaks}
 
 
 def test_what_refuses_is_not_called_clean() -> None:

@@ -93,7 +93,7 @@ def test_an_audit_without_leaks_passes(here: Path, capsys: pytest.CaptureFixture
     argv = ["data", "audit", "--features", "return,rsi(3)", "--dates", "4", "--rows", "300"]
     assert main(argv) == 0
     out = capsys.readouterr().out
-    assert "No leak found." in out
+    assert "No leak found at 4 dates." in out
     assert [line.split() for line in out.splitlines() if "rsi(3)" in line] == [
         ["rsi(3)", "pass", "pass", "pass", "pass"]
     ]
