@@ -1,7 +1,10 @@
 """The cache of built features: same numbers, found again by content, damage noticed."""
 
 import dataclasses
+import functools
+import importlib
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +43,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     genuine = FEATURES["rsi"]
 
+    @functools.wraps(genuine.function)
     def counting(market: Market, window: int = 14) -> np.ndarray:
         calls.append("rsi")
         return genuine.function(market, window)
@@ -87,13 +91,47 @@ def test_a_change_of_anything_builds_anew(
         assert len(keys(tmp_path)) == before + 1
 
 
-def test_a_change_of_a_users_code_builds_anew(market: Market, tmp_path: Path) -> None:
-    file, folder = tmp_path / "own.py", tmp_path / "cache"
-    for factor in (2, 3):
-        file.write_text(f"def f(market):\n    return {factor}.0 * market.returns\n")
-        built = build_features(market, [f"{file}:f"], cache=folder)
+@pytest.mark.parametrize("where", ["function", "module", "file"])
+def test_a_users_function_is_never_stale(
+    market: Market,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+) -> None:
+    """Its result changes with its code, a module that it imports, and a file that it reads."""
+    monkeypatch.syspath_prepend(tmp_path)
+    number, own = tmp_path / "number.txt", tmp_path / "own.py"
+    source = {
+        "function": "def f(market):\n    return FACTOR * market.returns\n",
+        "module": "import beside_own\ndef f(market):\n    return beside_own.K * market.returns\n",
+        "file": "from pathlib import Path\ndef f(market):\n"
+        f"    return float(Path({str(number)!r}).read_text()) * market.returns\n",
+    }[where]
+    for factor in ("2.0", "3.25"):
+        own.write_text(source.replace("FACTOR", factor))
+        (tmp_path / "beside_own.py").write_text(f"K = {factor}\n")
+        number.write_text(factor)
+        monkeypatch.delitem(sys.modules, "beside_own", raising=False)
+        importlib.invalidate_caches()
+        with caplog.at_level(logging.INFO, logger="market.features.cache"):
+            built = build_features(market, ["rsi", f"{own}:f"], cache=tmp_path / "cache")
+        expected = float(factor) * market.returns
+        np.testing.assert_allclose(built.features[:, :, 1], expected, rtol=1e-6)
+    assert f"features are not kept: '{own}:f' is a user's own function" in caplog.text
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_function_that_a_user_registers_is_not_kept(
+    market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is made of is as little known as that of one given by its file."""
+    for factor in (2.0, 3.0):
+        added = dataclasses.replace(FEATURES["return"], function=lambda m, k=factor: k * m.returns)
+        monkeypatch.setitem(FEATURES, "added", added)
+        built = build_features(market, ["added"], cache=tmp_path)
         np.testing.assert_allclose(built.features[:, :, 0], factor * market.returns, rtol=1e-6)
-    assert len(keys(folder)) == 2
+    assert not keys(tmp_path)
 
 
 @pytest.mark.parametrize("part", ["features.npy", "context.npy", "json"])

