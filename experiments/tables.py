@@ -68,6 +68,11 @@ def print_sources() -> None:
     others = [name for name in SOURCES if name not in UNIVERSES]
     if others:
         console.print(f"Other sources: {', '.join(others)}.")
+    if "synthetic" in others:
+        console.print(
+            "Synthetic kelly, regimes and merton deal outcomes in shuffled hands by default: their "
+            "optimum is that of policies which do not count them; with hand=None, of all."
+        )
     console.print("More about one: allocgym data show NAME. Use: --data NAME.")
 
 

@@ -345,6 +345,40 @@ def test_hands_hold_each_outcome_in_proportion() -> None:
     assert np.bincount(drawn[:160], minlength=16).std() > 0
 
 
+def counted_growth(market: Market, hand: int) -> tuple[float, float]:
+    """Log growth a period, on the path, of the optimum and of who counts the cards.
+
+    Late in a hand the counter goes all into what the cards that are left say is best.
+    """
+    chain, best = market.optimum.chain, market.optimum.low[0]
+    odds, returns = chain.probabilities[0], market.returns[1:]
+    menu = np.vstack([best, np.eye(chain.n_assets)])
+    drawn = np.abs(returns[:, None] - chain.outcomes).sum(2).argmin(1)
+    counting = []
+    for start in range(0, len(drawn), hand):
+        left = odds * hand
+        for place, card in enumerate(drawn[start : start + hand]):
+            due = 0.9 * left / max(left.sum(), 1e-9) + 0.1 * odds
+            pick = int((np.log1p(menu @ chain.outcomes.T) @ due).argmax()) * (place >= 0.9 * hand)
+            counting.append(np.log1p(menu[pick] @ chain.outcomes[card]))
+            left[card] = max(left[card] - 1, 0.0)
+    return float(np.log1p(returns @ best).mean()), float(np.mean(counting))
+
+
+@pytest.mark.parametrize("kind", ["kelly", "merton"])
+def test_the_optimum_is_of_policies_without_memory_where_outcomes_are_dealt(kind: str) -> None:
+    dealt, free = load(kind, seed=3), load(kind, seed=3, hand=None)
+    best, counter = counted_growth(dealt, 200)
+    assert best == pytest.approx(dealt.optimum.growth, rel=0.02)
+    assert counter > best + 0.0005 and counter > dealt.optimum.growth
+    best, counter = counted_growth(free, 200)
+    assert counter < best
+    assert "policies without memory of earlier outcomes" in dealt.optimum.method
+    assert "which do not count them" in " ".join(dealt.notes)
+    assert "memory" not in free.optimum.method and not free.notes
+    assert dealt.optimum.growth == free.optimum.growth
+
+
 def test_gbm_has_the_moments_asked_for() -> None:
     market = load("gbm", periods=50000, n_assets=3, drift=0.1, volatility=0.2, correlation=0.4)
     logs = np.log1p(market.returns[1:, :3])

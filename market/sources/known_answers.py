@@ -2,6 +2,11 @@
 
 Outcomes are few and large, so that a path of some thousand periods says what there is to learn:
 think of months rather than days. All growth rates are logarithmic and per period. Cash earns 0.
+
+The optimum is that of independent draws. A path by default deals its outcomes in shuffled hands,
+without replacement, so that it shows the true odds: who counts what a hand still holds can earn
+more on it than the optimum. No policy of the state and the weights held can count. With `hand=None`
+draws are independent, and the optimum is the best of all policies.
 """
 
 from __future__ import annotations
@@ -42,7 +47,8 @@ def kelly(
         volatilities: Standard deviation of each.
         correlation: Between any two of them, c in [0, 1).
         hand: Outcomes come in shuffled hands of so many that hold each in proportion, so that the
-            path shows the true odds; None: independent draws.
+            path shows the true odds, and rewards who counts them; None: independent draws, of
+            which the optimum is the best of all policies.
 
     """
     mean, volatility = np.asarray(means, float), np.asarray(volatilities, float)
@@ -238,7 +244,11 @@ def _market(
     risky = chain.n_assets - 1
     names = ("risky",) if risky == 1 else tuple(f"risky_{i}" for i in range(risky))
     shown = np.broadcast_to(chain.signals[states][:, None], returns.shape)
-    notes = () if hand is None else (f"outcomes are dealt in shuffled hands of {hand}",)
+    notes: tuple[str, ...] = ()
+    if hand is not None:
+        dealt = f"outcomes are dealt in shuffled hands of {hand}"
+        notes = (f"{dealt}: the optimum is that of policies which do not count them",)
+        note += f"; of policies without memory of earlier outcomes: {dealt}, and counting pays"
     return market_of_returns(
         kind,
         returns,

@@ -34,7 +34,7 @@ class Optimum:
             equal without costs, (S, N).
         growth: Log growth per period of the best policy.
         growth_equal: Log growth per period of trading back to equal weights every period.
-        method: How the optimum was computed.
+        method: How the optimum was computed, and among which policies it is the best.
 
     """
 

@@ -1,7 +1,8 @@
 """Seeded markets: some look like real ones, some have a best policy that is known.
 
 `KINDS` maps a kind to its generator. A `Market` of a kind whose optimum is known carries it as
-`.optimum` (see `market.sources.optimum`); for the others it is None.
+`.optimum` (see `market.sources.optimum`); for the others it is None. On paths dealt in hands, the
+default of kelly, regimes and merton, it is the best of policies without memory of earlier outcomes.
 """
 
 from __future__ import annotations
