@@ -6,8 +6,10 @@ score, a ready score before the lexicon.
 
 A text written by the close of day t counts for t; later ones, and those of a weekend, for the next
 day of the market. The close is `cutoff` o'clock in `zone`; timestamps without a zone are taken to
-be in `zone`. A timestamp of exactly midnight is a date without a time: nobody knows whether it was
-written before the close, so it counts for the next day. Days without a text score 0.
+be in `zone`, and those with an offset from UTC are the instants they say, read on the clock of
+`zone` (America/New_York unless set). A timestamp of exactly midnight, on its own clock, is a date
+without a time: nobody knows whether it was written before the close, so it counts for the next
+day. Days without a text score 0.
 
 The first day of a market counts what was written since its midnight. Longer windows do not reach
 over it, whose texts may be incomplete: their first `window` rows are not known.
@@ -177,7 +179,9 @@ def _local_times(times: pd.Series, zone: str) -> pd.DatetimeIndex:
         row = int(np.flatnonzero(read.isna())[0])
         raise DataError(f"table 'news': row {row}: the timestamp is missing")
     local = read if read.tz is None else read.tz_convert(zone).tz_localize(None)
-    bare = (read == read.normalize()) | (local == local.normalize())
+    bare = read == read.normalize()
+    if str(read.tz) == "UTC":  # a frame's own dates of `zone`, converted
+        bare |= local == local.normalize()
     own = read.tz_localize(None).normalize()
     return local.where(~bare, own + pd.Timedelta(days=1) - pd.Timedelta(1, "us"))
 

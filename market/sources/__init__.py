@@ -20,7 +20,7 @@ from market.sources.bundled import UNIVERSES, macro_tables
 from market.sources.files import files
 from market.sources.fred import fred
 from market.sources.raw import RawData
-from market.sources.side_tables import SideTable, read_side_tables
+from market.sources.side_tables import Form, SideTable, read_side_tables
 from market.sources.synthetic import synthetic
 from market.sources.yahoo import yahoo
 from market.validation import read_date
@@ -83,7 +83,7 @@ def load_market(
     if name not in SOURCES:
         raise unknown_name("market", name, SOURCES)
     market, found = _raw(name, options)
-    given, notes = read_side_tables(tables)
+    given, notes = read_side_tables(tables, Form.of(options))
     if notes:
         market = dataclasses.replace(market, notes=(*market.notes, *notes))
     if assets is not None:

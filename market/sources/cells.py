@@ -30,8 +30,9 @@ _FORMATS = {
     r"\d\d? [A-Za-z]{3} \d{4}": ("%d %b %Y",),
     r"[A-Za-z]{3} \d\d?, \d{4}": ("%b %d, %Y",),
 }
-_ISO = re.compile(r"\d{4}-\d\d?-\d\d?([ T]\d\d?:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?")
-_OFFSET = re.compile(r":.*(Z|[+-]\d\d(:?\d\d)?)$")
+_ISO = re.compile(r"\d{4}-\d\d?-\d\d?([ T]\d\d?:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d){0,2})?)?")
+_OFFSET = re.compile(r":.*(Z|[+-]\d\d(:?\d\d){0,2})$")
+_SAME = {"Z": "+00:00", "UTC": "+00:00", "+00": "+00:00", "+0000": "+00:00"}
 _YEARS = (1700, 2200)
 
 
@@ -55,6 +56,8 @@ def parse_numbers(table: Table, column: int, decimal: str = ".") -> np.ndarray:
     row = next(row for row, cell in enumerate(cells) if not _is_number(cell))
     text = table.columns[column][row]
     hint = "; is ',' the decimal or thousands sign?" if "," in text else ""
+    if decimal == "," and "." in text:
+        hint = "; where ',' is the decimal sign, write thousands without '.'"
     raise table.error(column, row, f"{text[:40]!r} is not a finite number{hint}")
 
 
@@ -114,14 +117,66 @@ def _is_number(cell: str) -> bool:
         return False
 
 
+def zone_of(table: Table, column: int) -> str:
+    """The zone its first date carries, such as +01:00 or, in a Parquet file, Asia/Tokyo; or ""."""
+    zone = table.zones.get(column) or offset_of(table.columns[column][0])
+    return _SAME.get(zone, zone)
+
+
+def offset_of(cell: str) -> str:
+    """The offset from UTC at the end of a time, as it is written there, or ""."""
+    mark = _OFFSET.search(cell)
+    return mark[1] if mark else ""
+
+
+def parse_instants(table: Table, column: int, timezone: str | None, usual: str) -> pd.Series:
+    """Times with offsets, each an instant, (rows,); in the zone whose clock wrote them.
+
+    That zone is the one of a Parquet column, the offset all times share, `timezone` or `usual`
+    where the offsets are those of its winter and summer, or else UTC.
+
+    Raises:
+        DataError: At the first cell that is no time, or where some have an offset and some none.
+
+    """
+    cells = pd.Series(table.columns[column], dtype=object)
+    stamps = pd.to_datetime(cells, format="ISO8601", errors="coerce", utc=True)
+    if stamps.isna().any():
+        row = int(np.flatnonzero(stamps.isna())[0])
+        raise table.error(column, row, f"{cells[row][:40]!r} is not a time like the others")
+    marks = cells.map(offset_of)
+    if (marks == "").any():
+        bare, zoned = (int(np.flatnonzero(rows)[0]) for rows in (marks == "", marks != ""))
+        raise DataError(
+            f"{table.name}: column '{table.header[column]}': row {table.lines[bare]} "
+            f"({cells[bare]}) has no time zone, row {table.lines[zoned]} ({cells[zoned]}) has one; "
+            "give all of them a zone, or none"
+        )
+    if timezone is not None:
+        check_zone("timezone", timezone)
+    if column in table.zones:
+        return stamps.dt.tz_convert(table.zones[column])
+    if marks.nunique() == 1:
+        return pd.to_datetime(cells, format="ISO8601")
+    wall = pd.to_datetime(
+        pd.Series([c.removesuffix(m) for c, m in zip(cells, marks, strict=True)]), format="ISO8601"
+    )
+    there = stamps.dt.tz_convert(timezone or usual)
+    if (there.dt.tz_localize(None) == wall).all():
+        return there
+    days = wall == wall.dt.normalize()  # dates without a time: nobody knows the hour
+    return stamps.mask(days, stamps + pd.Timedelta(days=1) - pd.Timedelta(1, "us"))
+
+
 def _iso_dates(table: Table, column: int, unique: pd.Series, timezone: str | None) -> pd.Series:
     """ISO dates; those with a zone become the local time there, or in `timezone`."""
-    marks = unique.map(lambda cell: mark[1] if (mark := _OFFSET.search(cell)) else "")
+    marks = unique.map(offset_of)
     zones = sorted(set(marks))
     if zones == [""]:
         return pd.to_datetime(unique, format="ISO8601", errors="coerce")
     cells = table.columns[column]
-    if "" in zones or (len(zones) > 1 and timezone is None):
+    several = len(zones) > 1 and column not in table.zones
+    if several and ("" in zones or timezone is None):
         first, other = unique.iloc[0], unique[marks != marks.iloc[0]].iloc[0]
         lines = f"{table.lines[cells.index(first)]} and {table.lines[cells.index(other)]}"
         raise DataError(

@@ -17,7 +17,7 @@ from market.names import unknown_name
 from market.sources.assemble import Assembly
 from market.sources.panels import Layout, Panels, combine, read_panels, sniff_layout
 from market.sources.raw import RawData
-from market.sources.side_tables import SideTable, read_side_tables
+from market.sources.side_tables import Form, SideTable, read_sectors, read_side_tables
 from market.sources.tables import Table, read_table
 
 PRICE_FILES = (".csv", ".txt", ".tsv", ".parquet", ".pq")
@@ -60,7 +60,8 @@ def files(
         calendar: Where some assets trade on days on which others do not: "inner" (dates all have),
             "outer" (all dates), or an asset's name (its dates).
         date_format: Such as %d/%m/%Y; needed where dates could be read in two ways.
-        timezone: Such as America/New_York; needed where dates carry several zones.
+        timezone: Such as America/New_York; needed where dates carry several zones. Dates without
+            one are taken to be of it.
         sectors: Asset -> group, or a CSV file with the columns asset and sector.
         fundamentals: A file or frame with asset, period_end, published and figures.
         news: A file or frame with timestamp, asset and text, or a score.
@@ -73,6 +74,7 @@ def files(
 
     """
     _check_settings(layout, delimiter, decimal)
+    form = Form(date_format, timezone, delimiter, decimal)
     chosen = None if layout == "auto" else layout
 
     def read(table: Table, form: Layout | None) -> Panels:
@@ -99,17 +101,15 @@ def files(
         max_gap=max_gap,
         allow_jumps=allow_jumps,
         calendar=calendar,
-        sectors=sectors,
+        sectors=read_sectors(sectors, panels.assets, form),
     )
     market = assembly.market(name, panels)
     given = {key: table for key, table in sides.items() if table is not None}
-    return _with_side_tables(market, given, date_format)
+    return _with_side_tables(market, given, form)
 
 
-def _with_side_tables(
-    market: Market, given: Mapping[str, SideTable], date_format: str | None
-) -> RawData:
-    frames, notes = read_side_tables(given, date_format)
+def _with_side_tables(market: Market, given: Mapping[str, SideTable], form: Form) -> RawData:
+    frames, notes = read_side_tables(given, form)
     for name, frame in frames.items():
         if "asset" in frame.columns and not set(frame["asset"]) & set(market.assets):
             raise DataError(

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from market.errors import DataError
-from market.sources.cells import parse_dates, parse_numbers, require
+from market.sources.cells import parse_dates, parse_numbers, require, zone_of
 from market.sources.memory import check_memory
 from market.sources.tables import Table
 from market.validation import check_asset_name
@@ -45,6 +45,8 @@ class Place(NamedTuple):
 
     name: str
     torn_line: int | None = None  # a last line without an end
+    zone: str = ""  # of the dates
+    date: str = ""  # the first, and where it stands
 
 
 class Panels(NamedTuple):
@@ -91,11 +93,7 @@ def read_panels(
     if not table.ended:
         facts.append(f"{table.name}: row {table.lines[-1]}, the last, has no line break at its end")
     notes = list(facts)
-    falls = np.flatnonzero(np.diff(dates.to_numpy()) < np.timedelta64(0))
-    if falls.size and layout != "long":
-        row = int(falls[0]) + 1
-        where = f"row {table.lines[row]}, {dates[row]:%Y-%m-%d}"
-        notes.append(f"{table.name}: dates do not rise ({where}, is before the row above); sorted")
+    notes += _falls(table, dates)
     read = _long if layout == "long" else _wide if layout == "wide" else _single
     dates, assets, fields, lines = read(table, dates, decimal)
     price = fields["close"]
@@ -108,7 +106,9 @@ def read_panels(
     never = np.flatnonzero(~np.isfinite(price).any(axis=0))
     if never.size:
         raise DataError(f"{table.name}: '{assets[never[0]]}' has no price at all")
-    place = Place(table.name, None if table.ended else table.lines[-1])
+    zone = timezone or zone_of(table, table.date_column)
+    start = f"row {table.lines[0]} ({table.columns[table.date_column][0]})"
+    place = Place(table.name, None if table.ended else table.lines[-1], zone, start)
     places = [place] * len(assets)
     return Panels(dates, assets, fields, lines, places, notes, frozenset(facts)).rows(full)
 
@@ -120,6 +120,7 @@ def combine(name: str, parts: Sequence[Panels]) -> Panels:
         if asset in assets[:position]:
             both = [part.places[0].name for part in parts if asset in part.assets]
             raise DataError(f"{name}: asset '{asset}' stands in {' and in '.join(both)}")
+    _refuse_zones(name, [part.places[0] for part in parts])
     dates = parts[0].dates
     for part in parts[1:]:
         dates = dates.union(part.dates)
@@ -139,6 +140,36 @@ def combine(name: str, parts: Sequence[Panels]) -> Panels:
     notes = [note for part in parts for note in part.notes]
     facts = frozenset().union(*(part.facts for part in parts))
     return Panels(dates, assets, fields, lines, places, notes, facts)
+
+
+def _refuse_zones(name: str, places: Sequence[Place]) -> None:
+    """Refuse files whose dates are not those of one time zone: their days are not the same."""
+    first = places[0]
+    for place in places[1:]:
+        if place.zone != first.zone:
+            both = " and ".join(
+                f"{p.name}, {p.date}, in {p.zone or 'no zone'}" for p in (first, place)
+            )
+            raise DataError(
+                f"{name}: files are in different time zones: {both}; set timezone, e.g. "
+                "America/New_York (dates without a zone are taken to be of it)"
+            )
+
+
+def _falls(table: Table, dates: pd.DatetimeIndex) -> list[str]:
+    """A note where dates, of each asset of a long table, do not rise."""
+    names = [""] * len(dates)
+    if table.asset_column is not None:
+        names = table.columns[table.asset_column]
+    codes = pd.factorize(np.array(names, object))[0]
+    rows = np.argsort(codes, kind="stable")  # each asset's rows as they stand in the file
+    falls = (np.diff(dates.asi8[rows]) < 0) & (np.diff(codes[rows]) == 0)
+    if not falls.any():
+        return []
+    row = int(rows[1:][falls].min())
+    above = f" of '{names[row]}'" if names[row] else ""
+    where = f"row {table.lines[row]}, {dates[row]:%Y-%m-%d}"
+    return [f"{table.name}: dates do not rise ({where}, is before the row{above} above); sorted"]
 
 
 def sniff_layout(table: Table) -> Layout:

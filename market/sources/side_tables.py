@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from market.errors import DataError, SettingError
-from market.sources.cells import MISSING, parse_dates, parse_numbers
+from market.market import CASH
+from market.sources.cells import MISSING, offset_of, parse_dates, parse_instants, parse_numbers
 from market.sources.panels import ASSET
 from market.sources.tables import Table, read_table
 
@@ -18,6 +22,8 @@ log = logging.getLogger(__name__)
 
 SideTable = pd.DataFrame | str | Path
 
+USUAL_ZONE = "America/New_York"  # of news whose offsets are those of its winter and summer
+_MEANT = re.compile(r"[-+($€£ ]*\d[\d.,' ]*(e[-+]?\d+)?[ )%$€£]*", re.IGNORECASE)  # as a number
 _OWN_DATE = {"fundamentals": "period_end", "news": "timestamp"}
 _ALIASES = {
     "period_end": (
@@ -43,8 +49,25 @@ _ALIASES = {
 }
 
 
+class Form(NamedTuple):
+    """How dates and numbers are written in a file; see `market.sources.files.files`."""
+
+    date_format: str | None = None
+    timezone: str | None = None
+    delimiter: str | None = None
+    decimal: str = "."
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Form:
+        """Out of the options of a source, for the tables beside it."""
+        return cls(**{key: options[key] for key in cls._fields if key in options})
+
+
+PLAIN = Form()
+
+
 def read_side_tables(
-    tables: Mapping[str, SideTable] | None, date_format: str | None = None
+    tables: Mapping[str, SideTable] | None, form: Form = PLAIN
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """Tables by name, read where a file is named, and what was taken for what.
 
@@ -58,7 +81,7 @@ def read_side_tables(
         if isinstance(table, pd.DataFrame):
             frames[name] = table
         elif isinstance(table, (str, Path)):
-            frames[name], note = read_side_table(name, table, date_format)
+            frames[name], note = read_side_table(name, table, form)
             log.info("%s", note)
             notes.append(note)
         else:
@@ -66,35 +89,37 @@ def read_side_tables(
     return frames, notes
 
 
-def read_side_table(
-    name: str, path: str | Path, date_format: str | None = None
-) -> tuple[pd.DataFrame, str]:
+def read_side_table(name: str, path: str | Path, form: Form = PLAIN) -> tuple[pd.DataFrame, str]:
     """One table, with its columns called what features call them.
 
     Args:
         name: "fundamentals" (asset, period_end, published, figures), "news" (timestamp, asset,
             text, score) or any other (date, published, asset, values).
         path: CSV or Parquet.
-        date_format: As of the prices.
+        form: As of the prices; a delimiter that is not in the header is found out.
 
     Returns:
-        The frame, and one line that says what was taken for what. Times of news keep their zone;
-        figures are nan and publications NaT where the file is empty.
+        The frame, and one line that says what was taken for what. Times of news with an offset
+        are instants, without one times of the zone the feature names; figures are nan and
+        publications NaT where the file is empty.
 
     """
-    table = read_table(path)
+    table = _read(path, form)
     own_date = _OWN_DATE.get(name, "date")
     places = _columns(table, own_date, name)
     if own_date not in places:
         raise DataError(f"{table.name}: needs a column named {own_date}, got {table.header}")
+    table = dataclasses.replace(
+        table, date_column=places[own_date], asset_column=places.get("asset")
+    )
     columns: dict[str, pd.Series] = {}
     for key in (own_date, "published"):
         if key in places:
-            columns[key] = _dates(table, places[key], date_format, key)
+            columns[key] = _dates(table, places[key], form, key)
     for key in ("asset", "text"):
         if key in places:
             columns[key] = pd.Series(table.columns[places[key]], dtype=object)
-    figures, left_out = _figures(table, set(places.values()))
+    figures, left_out = _figures(table, set(places.values()), form.decimal)
     frame = pd.DataFrame({**columns, **figures})
     if name == "news" and not {"text", "score"} & set(frame.columns):
         raise DataError(f"{table.name}: needs a column named text or score, got {table.header}")
@@ -104,6 +129,47 @@ def read_side_table(
     )
     note = f"{table.name}: read as the table '{name}': {taken}; values {', '.join(figures) or '-'}"
     return frame, note + (f"; left out, not numbers: {', '.join(left_out)}" if left_out else "")
+
+
+def read_sectors(
+    sectors: Mapping[str, str] | str | Path | None, assets: Sequence[str], form: Form = PLAIN
+) -> dict[str, str]:
+    """Asset -> group, read from a file with the columns asset and sector where it is one.
+
+    Raises:
+        DataError: If the file has other columns, or names an asset twice or one without prices.
+
+    """
+    if sectors is None or isinstance(sectors, Mapping):
+        return dict(sectors or {})
+    table = _read(sectors, form)
+    names = [column.lower() for column in table.header]
+    if "asset" not in names or "sector" not in names:
+        raise DataError(f"{table.name}: needs the columns asset and sector, got {table.header}")
+    column = names.index("asset")
+    rows: dict[str, int] = {}
+    for row, asset in enumerate(table.columns[column]):
+        if asset in rows:
+            both = f"rows {table.lines[rows[asset]]} and {table.lines[row]}"
+            raise DataError(f"{table.name}: {both}: asset '{asset}' appears twice")
+        if asset not in (*assets, CASH):
+            raise table.error(
+                column, row, f"'{asset}' is not among the assets with prices ({_few(assets)})"
+            )
+        rows[asset] = row
+    return {asset: table.columns[names.index("sector")][row] for asset, row in rows.items()}
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", .." if len(names) > 5 else "")
+
+
+def _read(path: str | Path, form: Form) -> Table:
+    """A table beside the prices, which may have one row and a delimiter of its own."""
+    table = read_table(path, least=1)
+    if form.delimiter is None or form.delimiter not in "".join(table.header):
+        return table
+    return read_table(path, form.delimiter, least=1)
 
 
 def _columns(table: Table, own_date: str, name: str) -> dict[str, int]:
@@ -119,35 +185,33 @@ def _columns(table: Table, own_date: str, name: str) -> dict[str, int]:
     return places
 
 
-def _dates(table: Table, column: int, date_format: str | None, key: str) -> pd.Series:
+def _dates(table: Table, column: int, form: Form, key: str) -> pd.Series:
     cells = table.columns[column]
     missing = np.array([cell in MISSING for cell in cells])
     if missing.any() and (key != "published" or missing.all()):
         if missing.all() and key == "published":
             return pd.Series(pd.NaT, index=range(len(cells)), dtype="datetime64[ns]")
         raise table.error(column, int(np.flatnonzero(missing)[0]), "the date is missing")
-    if key == "timestamp" and any("+" in cell or cell.endswith("Z") for cell in cells):
-        stamps = pd.to_datetime(pd.Series(cells), format="ISO8601", errors="coerce", utc=True)
-        if stamps.isna().any():
-            row = int(np.flatnonzero(stamps.isna())[0])
-            raise table.error(column, row, f"{cells[row][:40]!r} is not a time like the others")
-        return stamps
+    if key == "timestamp" and any(map(offset_of, cells)):
+        return parse_instants(table, column, form.timezone, USUAL_ZONE)
     filled = next(cell for cell, empty in zip(cells, missing, strict=True) if not empty)
     whole = [filled if empty else cell for cell, empty in zip(cells, missing, strict=True)]
     columns = [whole if i == column else other for i, other in enumerate(table.columns)]
-    known = Table(table.name, table.header, columns, table.lines, date_column=column)
-    return pd.Series(parse_dates(known, column, date_format)).mask(missing)
+    known = dataclasses.replace(table, columns=columns, date_column=column)
+    return pd.Series(parse_dates(known, column, form.date_format, form.timezone)).mask(missing)
 
 
-def _figures(table: Table, taken: set[int]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Columns of numbers, by their names in lower case, and those without a single number."""
+def _figures(
+    table: Table, taken: set[int], decimal: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Columns of numbers, by their names in lower case, and those without anything like one."""
     figures, left_out = {}, []
     for column, cells in enumerate(table.columns):
         if column in taken:
             continue
         name = table.header[column].lower().replace(" ", "_")
-        if any(_looks_numeric(cell) for cell in cells):
-            figures[name] = parse_numbers(table, column)
+        if any(_MEANT.fullmatch(cell) or _looks_numeric(cell) for cell in cells):
+            figures[name] = parse_numbers(table, column, decimal)
         else:
             left_out.append(table.header[column])
     return figures, left_out

@@ -10,7 +10,7 @@ import csv
 import difflib
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +31,7 @@ class Table:
         lines: Line of each row in the file; records counted from 1 in a Parquet file.
         ended: Whether the last line ends with a line break; a file cut off in mid-write does not.
         date_column, asset_column: Which columns say what a row is about.
+        zones: Name of the time zone of each column of a Parquet file that has one.
 
     """
 
@@ -41,6 +42,7 @@ class Table:
     ended: bool = True
     date_column: int = 0
     asset_column: int | None = None
+    zones: dict[int, str] = field(default_factory=dict)
 
     def error(self, column: int, row: int, rule: str) -> DataError:
         """What is wrong with one cell, and where."""
@@ -50,7 +52,9 @@ class Table:
         return DataError(f"{self.name}: {where}{f' ({context})' if context else ''}: {rule}")
 
 
-def read_table(path: str | Path, delimiter: str | None = None, sha256: str | None = None) -> Table:
+def read_table(
+    path: str | Path, delimiter: str | None = None, sha256: str | None = None, least: int = 2
+) -> Table:
     """Read a CSV or Parquet file.
 
     Args:
@@ -58,6 +62,7 @@ def read_table(path: str | Path, delimiter: str | None = None, sha256: str | Non
         delimiter: Between fields; the most frequent of , ; tab | in the header when not given.
         sha256: Digest the file must have; that in the file of the same name and ".sha256", where
             there is one, when not given.
+        least: Rows the file must have.
 
     Raises:
         DataError: If the file is missing, unreadable, changed, not a table, or has no rows.
@@ -67,8 +72,11 @@ def read_table(path: str | Path, delimiter: str | None = None, sha256: str | Non
     content = _bytes(file)
     check_digest(file, content, sha256)
     if file.suffix.lower() in (".parquet", ".pq"):
-        return _parquet_table(file.name, content)
-    return _csv_table(file.name, _decoded(file.name, content), delimiter)
+        table = _parquet_table(file.name, content)
+    else:
+        table = _csv_table(file.name, _decoded(file.name, content), delimiter)
+    _check_size(table, least)
+    return table
 
 
 def _bytes(file: Path) -> bytes:
@@ -156,8 +164,8 @@ def _csv_table(name: str, text: str, delimiter: str | None) -> Table:
                 f"{name}: row {number}: {len(row)} fields, the header has {len(header)}"
                 + ("; the last line is not ended, the file looks cut off" if cut else "")
             )
-    _check_header(name, header, max(len(rows) - 1, 0))
     columns = [[cell.strip() for cell in column] for column in zip(*rows[1:], strict=True)]
+    columns = columns or [[] for _ in header]
     return Table(name, header, columns, lines[1:], ended)
 
 
@@ -170,20 +178,14 @@ def _parquet_table(name: str, content: bytes) -> Table:
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()
     header = [str(column).strip() for column in frame.columns]
-    _check_header(name, header, len(frame))
     columns = [_as_text(frame.iloc[:, i]).tolist() for i in range(len(header))]
-    return Table(name, header, columns, list(range(1, len(frame) + 1)))
+    kinds = dict(enumerate(frame.dtypes))
+    zones = {i: str(k.tz) for i, k in kinds.items() if isinstance(k, pd.DatetimeTZDtype)}
+    return Table(name, header, columns, list(range(1, len(frame) + 1)), zones=zones)
 
 
 def _as_text(column: pd.Series) -> pd.Series:
-    """A column as a text file would have it; times of a zone with a summer time as they are there.
-
-    Days are written without a time, and an offset stays where it is the same throughout.
-    """
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        plain = column.dt.tz_localize(None)
-        if (plain - column.dt.tz_convert("UTC").dt.tz_localize(None)).nunique() > 1:
-            column = plain
+    """A column as a text file would have it: days without a time, times of a zone with offset."""
     if pd.api.types.is_datetime64_dtype(column.dtype):
         days = column.dropna()
         if (days == days.dt.normalize()).all():
@@ -191,11 +193,12 @@ def _as_text(column: pd.Series) -> pd.Series:
     return column.astype(object).map(str).where(column.notna(), "")
 
 
-def _check_header(name: str, header: list[str], n_rows: int) -> None:
-    if n_rows < 2 or len(header) < 2:
+def _check_size(table: Table, least: int) -> None:
+    name, header, n_rows = table.name, table.header, len(table.lines)
+    if n_rows < least or len(header) < 2:
         raise DataError(
             f"{name}: {n_rows} rows and {max(len(header) - 1, 0)} columns beside the dates; "
-            "needs at least 2 rows and 1 column"
+            f"needs at least {least} row{'s' if least > 1 else ''} and 1 column"
         )
     for position, column in enumerate(header):
         if column in header[:position]:
