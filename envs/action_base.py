@@ -122,7 +122,7 @@ class Discretisation(ActionMap):
 def checked(action: Any, shape: tuple[int, ...]) -> np.ndarray:
     """The action as finite float64 of this shape; else an ActionError that says where."""
     try:
-        values = np.asarray(action, np.float64)
+        values = np.asarray(action, np.float64, order="C")  # sums depend on the order in memory
     except (TypeError, ValueError):
         raise ActionError(f"action must be {shape} numbers, got {type(action).__name__}") from None
     if values.shape != shape:
@@ -148,13 +148,13 @@ def refuse_off_simplex(weights: np.ndarray, off: np.ndarray, what: str) -> None:
     where = f"environment {row[0]}: " if row else ""
     raise ActionError(
         f"{where}{what} must be >= 0 and sum to 1 (within {SIMPLEX_TOLERANCE}), got sum "
-        f"{weights[row].sum():.6g} and least weight {weights[row].min():.6g}"
+        f"{weights[row].sum():.9g} and least weight {weights[row].min():.6g}"
     )
 
 
 def checked_target(target: Any, held: np.ndarray, actions: ActionMap) -> np.ndarray:
     """What a user's own map returned, as weights (*B, N); else an ActionError that names it."""
-    weights, name = np.asarray(target, np.float64), type(actions).__name__
+    weights, name = np.asarray(target, np.float64, order="C"), type(actions).__name__
     if weights.shape != held.shape:
         raise ActionError(
             f"{name}: target weights must have shape {held.shape}, got {weights.shape}"

@@ -108,12 +108,20 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Start an episode; options: "weights" held at first, "start" (date or row)."""
-        super().reset(seed=seed)
+        """Start an episode; options: "weights" held at first, "start" (date or row).
+
+        Raises:
+            SettingError: If an option is refused; nothing changes and nothing is drawn.
+
+        """
         options = options or {}
         check_options(options)
-        row = self.rules.start_row(options.get("start"), self.np_random)
-        held = self.rules.start_weights(options.get("weights"), row)
+        start, weights = options.get("start"), options.get("weights")
+        start = None if start is None else self.rules.row_of(start)
+        given = None if weights is None else self.rules.start_weights(weights)
+        super().reset(seed=seed)
+        row = self.rules.start_row(start, self.np_random)
+        held = self.rules.start_weights(row=row) if given is None else given
         self._state = self.rules.initial(row, held)
         self._playing = True
         self._start_film()
@@ -202,13 +210,13 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         info = {
             "date": self._dates[state.t],
             "value": float(portfolio.value),
-            "weights": portfolio.weights,
+            "weights": portfolio.weights.copy(),
         }
         if outcome is None:
             return info
         made = outcome.transition
         info |= {
-            "target": made.target,
+            "target": made.target.copy(),
             "mu": float(made.mu),
             "cost": float(made.cost),
             "turnover": float(made.turnover),

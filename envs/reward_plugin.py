@@ -103,7 +103,7 @@ class PlugIn(Reward):
 
     def __call__(self, transition: Transition, memory: Memory) -> tuple[Array, Memory]:
         """The source's reward, checked."""
-        source = self.source
+        source, (transition, memory) = self.source, _own((transition, memory))
         if not isinstance(source, Reward):
             values = _guarded(self.name, lambda: source(transition))
             return check_reward(values, self.name, transition.portfolio_return), memory
@@ -153,6 +153,18 @@ def check_reward(values: Any, name: str, like: Array) -> Array:
             f"got {float(array[row]):g}{where}"
         )
     return array
+
+
+def _own(parts: Any) -> Any:
+    """Numpy arrays copied, inside tuples and dicts too: the caller's code may write to them."""
+    if isinstance(parts, np.ndarray):
+        return parts.copy()
+    if isinstance(parts, dict):
+        return {key: _own(part) for key, part in parts.items()}
+    if isinstance(parts, tuple):
+        owned = map(_own, parts)
+        return type(parts)._make(owned) if isinstance(parts, Transition) else tuple(owned)
+    return parts
 
 
 def _guarded(name: str, call: Callable[[], Result]) -> Result:

@@ -21,7 +21,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.action_base import checked_target
-from envs.actions import OWN_MAPS, ActionMap, Discretisation, make_actions
+from envs.actions import OWN_MAPS, ActionMap, make_actions
 from envs.constraints import ConstraintSet
 from envs.costs import Cost, ProportionalCost
 from envs.game_state import GameState, Outcome
@@ -124,25 +124,25 @@ class Rules:
         if given.shape != (n_assets,) or not (given >= 0).all() or abs(given.sum() - 1) > 1e-6:
             raise SettingError(
                 f"start weights must be {n_assets} numbers >= 0 that sum to 1, got {weights}"
+                f" (sum {given.sum():.9g})"
             )
         return given / given.sum()
 
-    def idle_action(self) -> Any:
-        """A well-formed action for rows whose action is ignored."""
-        discrete = isinstance(self.actions, Discretisation)
-        return 0 if discrete else self.start_weights()
+    def row_of(self, start: Any) -> int:
+        """Row of a date or row that an episode may start from."""
+        row = int(start) if isinstance(start, (int, np.integer)) else self.market.index(start)
+        if not self.first <= row <= self.last - 1:
+            dates = self.market.dates
+            raise SettingError(
+                f"start {start!r} must be between {dates[self.first]:%Y-%m-%d} (a window of "
+                f"{self.lookback} rows behind it) and {dates[self.last - 1]:%Y-%m-%d}"
+            )
+        return row
 
     def start_row(self, start: Any, rng: np.random.Generator) -> int:
         """Row of the first decision: of a date or row given, random, or the earliest."""
         if start is not None:
-            row = int(start) if isinstance(start, (int, np.integer)) else self.market.index(start)
-            if not self.first <= row <= self.last - 1:
-                dates = self.market.dates
-                raise SettingError(
-                    f"start {start!r} must be between {dates[self.first]:%Y-%m-%d} (a window of "
-                    f"{self.lookback} rows behind it) and {dates[self.last - 1]:%Y-%m-%d}"
-                )
-            return row
+            return self.row_of(start)
         if self.random_start:
             return int(rng.integers(self.first, self.last_start + 1))
         return self.first
@@ -173,8 +173,10 @@ class Rules:
         if self._overnight is not None:
             portfolio, growth = drift(portfolio, self._overnight[t + 1])
         held = portfolio.weights
-        target = self.actions.target(action, held, t - self.decision_lag)
-        if not self._own_actions:
+        if self._own_actions:
+            target = self.actions.target(action, held, t - self.decision_lag)
+        else:  # copies: what a user's map writes to them is its own affair
+            target = self.actions.target(action, held.copy(), t - self.decision_lag)
             target = checked_target(target, held, self.actions)
         limits, unmet = state.limits, _NONE
         binding: dict[str, np.ndarray] = {}

@@ -94,6 +94,7 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
         self._features = _windows(self.market.features, lookback)
         self._context = _windows(self.market.context, lookback)
         self._all = np.ones(num_envs, bool)
+        self._all.flags.writeable = False  # it is shown in `info`
         self._ended = np.zeros(num_envs, bool)
         self._state: GameState | None = None
 
@@ -106,13 +107,19 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
         """Start all episodes, or those where options["reset_mask"] is true.
 
         Options "weights" ((N,) or (B, N)) and "start" are those of `PortfolioEnv.reset`.
+
+        Raises:
+            SettingError: If an option or seed is refused; nothing changes and nothing is drawn.
+
         """
         options = dict(options or {})
         mask = options.pop("reset_mask", None)
         check_options(options)
-        ended = self._all if mask is None or self._state is None else np.asarray(mask, bool)
+        ended = self._mask(mask)
+        start, held = options.get("start"), self._given(options.get("weights"))
+        start = None if start is None else self.rules.row_of(start)
         self._seed(seed)
-        self._state = self._restarted(self._state, ended, **options)
+        self._state = self._restarted(self._state, ended, held, start)
         self._ended = self._ended & ~ended
         return self._observation(self._state), self._info(self._state, ended)
 
@@ -160,20 +167,48 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
     def _step_and_restart(
         self, actions: Any, restarting: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Gymnasium's NEXT_STEP: ended rows ignore their action and show a first observation."""
+        """Gymnasium's NEXT_STEP: ended rows ignore their action and show a first observation.
+
+        The action they ignore must be well-formed all the same: a batch is refused as a whole,
+        before anything has changed.
+        """
         if self.autoreset_mode is not AutoresetMode.NEXT_STEP:
             raise finished()
         assert self._state is not None
+        drawn = [(self._rngs[i], self._rngs[i].bit_generator.state) for i in _set(restarting)]
         fresh = self._restarted(self._state, restarting)
-        actions = np.array(actions)
-        actions[restarting] = self.rules.idle_action()
-        state, outcome = self.rules.advance(fresh, actions)
+        try:
+            state, outcome = self.rules.advance(fresh, actions)
+        except Exception:
+            for rng, before in drawn:
+                rng.bit_generator.state = before
+            raise
         self._state = _merge(restarting, fresh, state)
         terminated, truncated = outcome.terminated & ~restarting, outcome.truncated & ~restarting
         self._ended = terminated | truncated
         info = self._info(self._state, self._all, outcome, ~restarting)
         reward = np.where(restarting, 0.0, outcome.reward)
         return self._observation(self._state), reward, terminated, truncated, info
+
+    def _mask(self, mask: Any) -> np.ndarray:
+        """Rows that start anew, (B,); all where no mask is given or nothing was started."""
+        rows = self._all if mask is None else np.array(mask, bool)
+        if rows.shape != (self.num_envs,):
+            raise SettingError(
+                f"reset: reset_mask must have shape ({self.num_envs},), got {rows.shape}"
+            )
+        return self._all if self._state is None else rows
+
+    def _given(self, weights: Any) -> np.ndarray | None:
+        """Holdings to start with, (N,) or (B, N), checked."""
+        if weights is None or np.ndim(weights) < 2:
+            return None if weights is None else self.rules.start_weights(weights)
+        if len(weights) != self.num_envs:
+            raise SettingError(
+                f"reset: weights must be one row per environment ({self.num_envs}), "
+                f"got {len(weights)}"
+            )
+        return np.array([self.rules.start_weights(row) for row in weights])
 
     def _seed(self, seed: int | Sequence[int | None] | None) -> None:
         if seed is None:
@@ -189,17 +224,18 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
         ]
 
     def _restarted(
-        self, state: GameState | None, rows: np.ndarray, weights: Any = None, start: Any = None
+        self,
+        state: GameState | None,
+        rows: np.ndarray,
+        weights: np.ndarray | None = None,
+        start: int | None = None,
     ) -> GameState:
         """The state with the masked rows at the start of a new episode."""
         starts = np.zeros(self.num_envs, np.int64)
-        for i in np.flatnonzero(rows):
+        for i in _set(rows):
             starts[i] = self.rules.start_row(start, self._rngs[i])
         held = np.empty((self.num_envs, self.market.n_assets))
-        if weights is None or np.ndim(weights) < 2:
-            held[:] = self.rules.start_weights(weights, starts)
-        else:
-            held[:] = [self.rules.start_weights(row) for row in weights]
+        held[:] = self.rules.start_weights(row=starts) if weights is None else weights
         fresh = self.rules.initial(starts, held)
         return fresh if state is None else _merge(rows, fresh, state)
 
@@ -230,15 +266,15 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
         portfolio = state.portfolio
         info: dict[str, Any] = {
             "date": self._dates[state.t],
-            "value": portfolio.value,
-            "weights": portfolio.weights,
+            "value": portfolio.value.copy(),
+            "weights": portfolio.weights.copy(),
         }
         info |= {f"_{key}": known for key in tuple(info)}
         if outcome is None:
             return info
         made = outcome.transition
         steps: dict[str, Any] = {
-            "target": made.target,
+            "target": made.target.copy(),
             "mu": made.mu,
             "cost": made.cost,
             "turnover": made.turnover,
@@ -256,6 +292,11 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
 def _windows(panel: np.ndarray, lookback: int) -> np.ndarray:
     """A view of all windows, (T - L + 1, L, ...), indexed by their first row."""
     return np.moveaxis(sliding_window_view(panel, lookback, axis=0), -1, 1)
+
+
+def _set(rows: np.ndarray) -> list[int]:
+    """Which rows a mask has."""
+    return [int(i) for i in np.flatnonzero(rows)]
 
 
 def _merge(rows: np.ndarray, ours: Any, theirs: Any) -> Any:
@@ -282,6 +323,6 @@ def _masked(info: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
 def _rows_of(observation: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
     """An object array with one observation dict for each masked row, else None."""
     parts = np.full(len(rows), None, object)
-    for i in np.flatnonzero(rows):
+    for i in _set(rows):
         parts[i] = {key: value[i] for key, value in observation.items()}
     return parts
