@@ -20,6 +20,8 @@ from market import SOURCES, Market, SettingError, load_market
 from market.calendar import resample
 from market.features import listing
 from market.names import unknown_name
+from market.sources import COMMON
+from market.sources.side_tables import Form, read_side_tables
 
 HELP = """usage: allocgym data [list | show NAME | features | check SOURCE | audit] [--key value]
 
@@ -38,6 +40,8 @@ examples:
   allocgym data audit --data us_stocks
   allocgym data audit --features "rsi, mine.py:signal" --data files --data.options.path prices.csv
   allocgym data audit --features set.yaml        (a YAML list of features)
+  allocgym data audit --data files --data.options.path prices.csv \\
+      --data.options.tables.mine mine.csv --features "table('mine', lag=30)"   (a table of yours)
 """
 
 
@@ -76,6 +80,10 @@ def _features(line: CommandLine) -> int:
     for row in listing():
         table.add_row(*(Text(row[key]) for key in ("name", "parameters", "needs", "formula")))
     Console(width=140, highlight=False).print(table)
+    print(
+        "A table of yours, read by table('mine') or macro('mine'): --data.options.tables.mine "
+        "mine.csv"
+    )
     return 0
 
 
@@ -162,8 +170,11 @@ def _audit(line: CommandLine) -> int:
 def _raw(config: DataConfig) -> tuple[Market, Any]:
     """A market with its whole history and without features, and the tables beside it."""
     load_market(config.source, features=["return"], **config.options)  # checks the options
-    found: Any = SOURCES[config.source](**config.options)
+    own = {key: value for key, value in config.options.items() if key not in COMMON}
+    found: Any = SOURCES[config.source](**own)
     market, tables = (found, {}) if isinstance(found, Market) else found
+    given, _ = read_side_tables(config.options.get("tables"), Form.of(own))
+    tables = {**tables, **given}
     if config.assets is not None:
         from market.sources import select_assets
 

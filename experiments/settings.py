@@ -79,7 +79,7 @@ def resolve(
             raise unknown_key(f"--{key}", options, "")
         if owner:
             base = check_type(known[owner], given[owner]) if owner in given else {}
-            inside = {**base, key.removeprefix(f"{owner}."): parse_value(text, f"--{key}")}
+            inside = _with_entry(base, key.removeprefix(f"{owner}."), text, owner)
             given[owner] = Given(inside, f"--{key}", is_text=False)
         else:
             given[key] = Given(text, f"--{key}", is_text=True)
@@ -91,6 +91,21 @@ def resolve(
     if problems:
         raise SettingError("; ".join(problems))
     return typed
+
+
+def _with_entry(base: Mapping[str, Any], name: str, text: str, owner: str) -> dict[str, Any]:
+    """A mapping with one entry more; options of data may hold mappings: data.options.tables.mine.
+
+    Elsewhere a dot is part of the name, such as that of an asset.
+    """
+    value = parse_value(text, f"--{owner}.{name}")
+    outer, _, inner = name.partition(".")
+    if owner != "data.options" or not inner:
+        return {**base, name: value}
+    within = base.get(outer, {})
+    if not isinstance(within, Mapping):
+        raise SettingError(f"--{owner}.{name}: {owner}.{outer} is {written(within)}, no mapping")
+    return {**base, outer: {**within, inner: value}}
 
 
 def build(kind: type, values: Mapping[str, Any]) -> Any:

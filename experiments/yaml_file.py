@@ -141,6 +141,11 @@ class _Reader:
             key = key_node.value
             if not isinstance(key, str):
                 raise SettingError(f"line {line} of {self.name}: a key must be text")
+            if node.flow_style and ":" in key and value_node.value == "":
+                raise SettingError(
+                    f"line {line} of {self.name}: {key!r} is a key without a value; write a space "
+                    f"after the colon: {{{key.replace(':', ': ', 1)}}}"
+                )
             if key in seen:
                 raise SettingError(
                     f"{self.name}: key '{'.'.join((*path, key))}' appears twice, "

@@ -8,7 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from market import DataError, Market, load_market
+from experiments.config import DataConfig
+from experiments.data_commands import data
+from experiments.options import options_of
+from experiments.settings import resolve
+from experiments.yaml_file import Document, parse_value
+from market import DataError, Market, SettingError, load_market
 from market.sources.side_tables import read_side_table
 
 DAYS = pd.bdate_range("2016-02-29", "2016-07-08", name="date")
@@ -189,3 +194,40 @@ def test_an_unsorted_long_file_is_said_once(
     grouped = head + "2020-01-01,A,1\n2020-01-02,A,2\n2020-01-01,B,5\n2020-01-02,B,6\n"
     market = load_market("files", path=put(tmp_path, grouped, "long.csv"))
     assert not any("do not rise" in note for note in market.notes)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--data.options.tables.mine", "mine.csv"],
+        ["--data.options.tables", "{mine: mine.csv}"],
+    ],
+)
+def test_a_table_is_named_on_the_command_line(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    load(tmp_path)
+    put(tmp_path, "date,asset,value\n2016-01-01,AAA,1\n2016-05-01,BBB,2\n", "mine.csv")
+    tokens = ["audit", "--data", "files", "--data.options.path", "prices.csv", *words]
+    assert data([*tokens, "--features", "table('mine', lag=30)"]) == 0
+    assert "No leak found" in capsys.readouterr().out
+
+
+def test_one_entry_more_joins_those_of_the_file() -> None:
+    options = [*options_of(DataConfig, "data.", "")]
+    document = Document({"data": {"options": {"path": "p.csv", "tables": {"one": "1.csv"}}}})
+    pairs = [("data.options.tables.two", "2.csv"), ("data.options.delisting_return.BRK.B", "-0.3")]
+    assert resolve(document, pairs, options)["data.options"] == {
+        "path": "p.csv",
+        "tables": {"one": "1.csv", "two": "2.csv"},
+        "delisting_return": {"BRK.B": -0.3},
+    }
+    with pytest.raises(SettingError, match=r"--data.options.path.x: data.options.path is 'p.csv'"):
+        resolve(document, [("data.options.path.x", "1")], options)
+
+
+def test_a_forgotten_space_after_a_colon_is_said() -> None:
+    assert parse_value("{mine: ../x.csv}") == {"mine": "../x.csv"}
+    with pytest.raises(SettingError, match=r"'mine:../x' is a .* a space after .*{mine: ../x}"):
+        parse_value("{mine:../x}")

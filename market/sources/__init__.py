@@ -33,7 +33,7 @@ SOURCES: dict[str, Callable[..., Market | RawData]] = {
     "synthetic": synthetic,
 }
 
-_COMMON = (
+COMMON = (
     *("start", "end", "assets", "features", "frequency", "tables"),
     *("feature_cache", "feature_engine"),
 )
@@ -108,7 +108,7 @@ def _raw(name: str, options: dict[str, Any]) -> RawData:
     open_ended = any(entry.kind is entry.VAR_KEYWORD for entry in own.values())
     for option in options:
         if option not in own and not open_ended:
-            valid = [*own, *_COMMON]
+            valid = [*own, *COMMON]
             raise unknown_name(f"option of market '{name}'", option, valid)
     for option, entry in own.items():
         needed = entry.default is entry.empty and entry.kind is not entry.VAR_KEYWORD
