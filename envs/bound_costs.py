@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from envs.simulator import Array, column, dot, namespace, total
+from envs.simulator import Array, column, dot, namespace, total, within
 
 MAX_ITERATIONS = 100
-TOLERANCE = 1e-15
+TOLERANCE = 1e-15  # of mu; what is left below it cannot be told from nothing
 LEAST_TRADE = 1e-9  # a change of weight below this is no trade
 
 
@@ -42,7 +42,7 @@ class BoundCost(ABC):
         return None
 
     def reachable(self, weights: Array, target: Array, value: Array, rows: Any) -> Array:
-        """The target as near as the market's volume lets a trade come, (*B, N)."""
+        """The target as near as the market's volume lets a trade come, (*B, N), numpy."""
         return target
 
     def solve(
@@ -51,32 +51,41 @@ class BoundCost(ABC):
         """The fraction of value left after trading from `weights` to `target`, and the trades.
 
         Newton's method on f(mu) = mu - 1 + C(mu * target - weights) from mu = 1. C is convex, so f
-        is, and f(1) >= 0 > f(0): the iterates fall monotonically to the one root. Where even
-        selling everything costs all there is, nothing is left and mu = 0. Tensors take the search
-        without a gradient and one step more at the root with it: the implicit function theorem.
+        is, and f(1) >= 0: the iterates fall monotonically to the greatest root. Where an iterate
+        reaches 0, or f falls no more towards 0 before it has a root, the costs take all there is
+        and mu = 0. A row that has converged stays as it is while others go on, so that it does not
+        depend on its batch. Tensors take the search without a gradient and one step more at the
+        root with it: the implicit function theorem.
 
         Returns:
-            mu, shape (*B,), and mu * target - weights, shape (*B, N).
+            mu in [0, 1], shape (*B,), and mu * target - weights, shape (*B, N).
 
         """
         xp = namespace(target)
         held, asked, worth = constant(weights), constant(target), constant(value)
         mu = xp.ones_like(asked[..., 0])
+        done = mu < 0.0  # none yet
         for _ in range(MAX_ITERATIONS):
-            descent = self._descent(mu, held, asked, worth, liquidity)
-            mu = mu - descent
-            if not xp.any(xp.abs(descent) > TOLERANCE):
+            before, after = mu, self._descended(mu, held, asked, worth, liquidity)
+            mu = xp.where(done, before, xp.where(after <= TOLERANCE, 0.0, after))
+            done = done | (mu <= 0.0) | ~(xp.abs(mu - before) > TOLERANCE)
+            if done.all():
                 break
         if asked is not target:
-            mu = mu - self._descent(mu, weights, target, value, liquidity)
-        mu = xp.maximum(mu, xp.zeros_like(mu))
+            mu = xp.where(mu > 0.0, self._descended(mu, weights, target, value, liquidity), mu)
+        mu = within(mu[()])
         return mu, mu[..., None] * target - weights
 
-    def _descent(self, mu: Array, weights: Array, target: Array, value: Array, rows: Any) -> Array:
-        """The Newton step f / f' at mu."""
-        asked = target - weights
-        charge, slope = self.evaluate(mu[..., None] * target - weights, asked, value, rows)
-        return (mu - 1.0 + charge) / constant(1.0 + dot(slope, target))
+    def _descended(
+        self, mu: Array, weights: Array, target: Array, value: Array, rows: Any
+    ) -> Array:
+        """Newton's mu - f / f'; 0 where f does not rise with mu, which is left of no root."""
+        xp = namespace(target)
+        trades = mu[..., None] * target - weights
+        charge, slope = self.evaluate(trades, target - weights, value, rows)
+        rise = constant(1.0 + dot(slope, target))
+        lost = rise <= 0.0
+        return xp.where(lost, 0.0, mu - (mu - 1.0 + charge) / xp.where(lost, 1.0, rise))
 
 
 class ProportionalRates(BoundCost):
@@ -104,11 +113,12 @@ class ProportionalRates(BoundCost):
 
         With sides fixed, slope k_i = buy_i or -sell_i, the equation is linear:
         mu = (1 + k . weights) / (1 + k . target). Where mu < 1 makes a planned buy a sale, the
-        sides are taken anew; a handful of rounds ends it, and the result is exact.
+        sides are taken anew; a handful of rounds ends it, and the result is exact. A row whose
+        sides stay keeps its mu to the bit while others go on.
         """
         slope = self._slope(target - weights)
         for _ in range(MAX_ITERATIONS):
-            mu = (1.0 + dot(slope, weights)) / (1.0 + dot(slope, target))
+            mu = within((1.0 + dot(slope, weights)) / (1.0 + dot(slope, target)))
             trades = column(mu) * target - weights
             before, slope = slope, self._slope(trades)
             if _equal(before, slope):
@@ -139,9 +149,10 @@ class FeePerTrade(BoundCost):
     def evaluate(self, trades: Array, asked: Array, value: Array, rows: Any) -> tuple[Array, Array]:
         """C = fee * (number of risky assets asked to change) / value; flat in the amounts."""
         xp = namespace(trades)
-        changed = xp.abs(asked[..., : self.n_risky]) > LEAST_TRADE
+        size = xp.abs(asked[..., : self.n_risky])
+        trades_made = total((size > LEAST_TRADE) * xp.ones_like(size))  # in the arrays' precision
         left = xp.where(value > 0.0, value, xp.ones_like(value))
-        return self.fee * total(changed * 1.0) / left, xp.zeros_like(trades)
+        return self.fee * trades_made / left, xp.zeros_like(trades)
 
 
 class Impact(BoundCost):
@@ -150,38 +161,40 @@ class Impact(BoundCost):
     def __init__(
         self, scale: np.ndarray, volume: np.ndarray, participation: float, *, n_risky: int
     ) -> None:
-        self.scale = scale  # c * volatility / sqrt(volume); 0 for cash
-        self.volume = volume  # in units of the starting value; infinite for cash
-        self.participation = participation
+        known = volume > 0.0
+        self.scale = np.where(known, scale, 0.0)  # c * volatility / sqrt(volume); 0 for cash
+        # Both in units of the starting value; infinite for cash, 0 where nothing can be traded.
+        self.most = np.where(known, participation * np.where(known, volume, 1.0), 0.0)
+        self.limited = bool(np.isfinite(self.most).any())
         self.n_risky = n_risky
 
     def liquidity(self, t: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Impact scale and volume of the day, (*B, N) each."""
-        return self.scale[t], self.volume[t]
+        """Impact scale and largest trade of the day, (*B, N) each."""
+        return self.scale[t], self.most[t]
 
     def evaluate(self, trades: Array, asked: Array, value: Array, rows: Any) -> tuple[Array, Array]:
         """C = sum_i scale_i * sqrt(value) * |trade_i|^1.5."""
         xp = namespace(trades)
-        scale = like(rows[0], trades) * (value**0.5)[..., None]
+        scale = like(rows[0], trades) * xp.sqrt(value)[..., None]
         size = xp.abs(trades)
         return dot(scale, size**1.5), 1.5 * scale * size**0.5 * xp.sign(trades)
 
     def reachable(self, weights: Array, target: Array, value: Array, rows: Any) -> Array:
         """Trades cut to `participation` of the day's volume; what they leave stays cash.
 
-        Where buys then cost more than sales and cash bring, all buys shrink alike; without cash
-        all trades shrink by the one factor that fits.
+        What has no volume keeps its weight. Where buys then cost more than sales and cash bring,
+        all buys shrink alike; without cash the others share what is left in the proportions asked,
+        and all trades shrink by the one factor that fits.
         """
-        if self.participation == np.inf:
+        if not self.limited:
             return target
-        left = np.where(value > 0.0, value, 1.0)[..., None]
-        most = self.participation * rows[1] / left
-        asked = target - weights
+        most = rows[1] / np.where(value > 0.0, value, 1.0)[..., None]
         if self.n_risky == target.shape[-1]:
-            share = np.where(
-                asked != 0.0, most / np.where(asked != 0.0, np.abs(asked), 1.0), np.inf
-            )
+            asked = _around(most <= 0.0, weights, target) - weights
+            moves = asked != 0.0
+            share = np.where(moves, most / np.where(moves, np.abs(asked), 1.0), np.inf)
             return weights + np.minimum(share.min(-1), 1.0)[..., None] * asked
+        asked = target - weights
         risky = np.clip(asked, -most, most)[..., : self.n_risky]
         buys, sales = np.maximum(risky, 0.0), np.minimum(risky, 0.0)
         funds = weights[..., -1:] - sales.sum(-1, keepdims=True)
@@ -216,6 +229,16 @@ class BoundSum(BoundCost):
         for cost, own in zip(self.costs, rows, strict=True):
             target = cost.reachable(weights, target, value, own)
         return target
+
+
+def _around(stuck: np.ndarray, weights: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The target with stuck weights as they are and the others filling what is left, (*B, N)."""
+    others = np.where(stuck, 0.0, target)
+    total_asked = others.sum(-1, keepdims=True)
+    left = 1.0 - np.where(stuck, weights, 0.0).sum(-1, keepdims=True)
+    filled = others * (left / np.where(total_asked > 0.0, total_asked, 1.0))
+    around = np.where(stuck | (total_asked <= 0.0), weights, filled)
+    return np.where(stuck.any(-1, keepdims=True), around, target)
 
 
 def _equal(a: Array, b: Array) -> bool:

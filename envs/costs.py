@@ -57,13 +57,7 @@ class ProportionalCost(Cost):
 
     def __post_init__(self) -> None:
         for side in ("buy", "sell"):
-            given = getattr(self, side)
-            rates = (
-                given.values() if isinstance(given, Mapping) else () if given is None else (given,)
-            )
-            for rate in rates:
-                if not 0.0 <= rate < 1.0:
-                    raise SettingError(f"cost: {side} rate must be in [0, 1), got {rate}")
+            _check_rates(f"{side} rate", getattr(self, side))
 
     def bind(self, market: Market) -> ProportionalRates:
         """Rates per asset."""
@@ -88,6 +82,9 @@ class HalfSpread(Cost):
 
     half_spread: float | Mapping[str, float]
 
+    def __post_init__(self) -> None:
+        _check_rates("half_spread", self.half_spread)
+
     def bind(self, market: Market) -> ProportionalRates:
         """The same rate on both sides."""
         return ProportionalCost(self.half_spread).bind(market)
@@ -110,9 +107,10 @@ class FixedFee(Cost):
     capital: float
 
     def __post_init__(self) -> None:
-        if self.fee < 0.0 or not self.capital > 0.0:
+        if not (0.0 <= self.fee < np.inf and 0.0 < self.capital < np.inf):
             raise SettingError(
-                f"cost: fee must be >= 0 and capital > 0, got {self.fee} and {self.capital}"
+                "cost: fee must be >= 0 and capital > 0, both finite, got "
+                f"{self.fee} and {self.capital}"
             )
 
     def bind(self, market: Market) -> FeePerTrade:
@@ -125,7 +123,12 @@ class SquareRootImpact(Cost):
     """Moving the price: a trade of money x pays c * sigma * sqrt(x / volume) of itself.
 
     sigma is the standard deviation of daily returns and volume the mean money traded a day, both
-    over the last `window` rows, the day of the trade included.
+    over the last `window` rows, the day of the trade included. A day without a figure counts like
+    the one before it, and days before the first figure are left out.
+
+    An asset whose mean volume is zero or not yet known cannot be traded that day: it keeps its
+    weight, whatever is asked, and its part in paying the costs of other trades has no impact. What
+    lost its price is given up all the same.
 
     Args:
         capital: Money at the start, > 0.
@@ -147,10 +150,11 @@ class SquareRootImpact(Cost):
     participation: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.capital > 0.0 or self.coefficient < 0.0 or self.window < 2:
+        finite = 0.0 < self.capital < np.inf and 0.0 <= self.coefficient < np.inf
+        if not (finite and isinstance(self.window, int | np.integer) and self.window >= 2):
             raise SettingError(
-                "cost: impact needs capital > 0, coefficient >= 0 and window >= 2, got "
-                f"{self.capital}, {self.coefficient} and {self.window}"
+                "cost: impact needs capital > 0, coefficient >= 0, both finite, and a whole "
+                f"window >= 2, got {self.capital}, {self.coefficient} and {self.window}"
             )
         if self.participation is not None and not 0.0 < self.participation <= 1.0:
             raise SettingError(f"cost: participation must be in (0, 1], got {self.participation}")
@@ -164,19 +168,28 @@ class SquareRootImpact(Cost):
         if unknown.any():
             asset = market.assets[int(np.flatnonzero(unknown)[0])]
             raise SettingError(f"cost: impact needs volume, and '{asset}' has none")
-        money = pd.DataFrame(market.volume * market.prices / self.capital).ffill().fillna(0.0)
-        volume = money.rolling(self.window, min_periods=1).mean().to_numpy(copy=True)
+        money = pd.DataFrame(market.volume * market.prices / self.capital).ffill()
+        means = money.rolling(self.window, min_periods=1).mean().fillna(0.0)
+        # Sums that roll leave a rest of rounding where all of the window is 0.
+        idle = money.rolling(self.window, min_periods=1).max().fillna(0.0) <= 0.0
+        volume = means.mask(idle, 0.0).mask(idle & ~market.tradable, np.inf).to_numpy(copy=True)
         returns = pd.DataFrame(market.returns)
         sigma = returns.rolling(self.window, min_periods=2).std().fillna(0.0).to_numpy(copy=True)
         volume[:, n_risky:], sigma[:, n_risky:] = np.inf, 0.0
-        scale = self.coefficient * sigma / np.sqrt(np.maximum(volume, np.finfo(float).tiny))
+        scale = self.coefficient * sigma / np.sqrt(np.where(volume > 0.0, volume, 1.0))
         limit = np.inf if self.participation is None else self.participation
         return Impact(scale, volume, limit, n_risky=n_risky)
 
 
 @dataclass(frozen=True)
 class SumCost(Cost):
-    """Several costs at once."""
+    """Several costs at once.
+
+    Raises:
+        SettingError: On binding, where the rates of selling an asset add up to 1 or more. Those of
+            buying may: b bought cost b * (1 + buy).
+
+    """
 
     costs: tuple[Cost, ...]
 
@@ -187,6 +200,8 @@ class SumCost(Cost):
         others = [cost for cost in bound if not isinstance(cost, ProportionalRates)]
         if rates:
             buy, sell = (sum(getattr(rate, side) for rate in rates) for side in ("buy", "sell"))
+            if np.max(sell) >= 1.0:
+                raise SettingError(f"cost: sell rates add up to {np.max(sell):.12g}, must be < 1")
             others.insert(0, ProportionalRates(buy, sell, n_risky=rates[0].n_risky))
         return others[0] if len(others) == 1 else BoundSum(tuple(others))
 
@@ -227,6 +242,13 @@ def per_asset(given: float | Mapping[str, float], market: Market, key: str) -> n
     else:
         values[: risky_count(market)] = given
     return values
+
+
+def _check_rates(name: str, given: float | Mapping[str, float] | None) -> None:
+    rates = given.values() if isinstance(given, Mapping) else () if given is None else (given,)
+    for rate in rates:
+        if not 0.0 <= rate < 1.0:
+            raise SettingError(f"cost: {name} must be in [0, 1), got {rate}")
 
 
 def _parts(cost: Cost) -> tuple[Cost, ...]:

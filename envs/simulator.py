@@ -102,6 +102,17 @@ def larger(a: Array, b: Any) -> Array:
     return namespace(a).maximum(a, b)
 
 
+def within(fraction: Array) -> Array:
+    """A fraction with rounding kept out of what lies beyond [0, 1]; gradients pass as they are."""
+    if type(fraction) is np.float64:
+        least = np.float64(0.0) if fraction < 0.0 else fraction
+        return np.float64(1.0) if fraction > 1.0 else least
+    if type(fraction) is np.ndarray:
+        return np.minimum(np.maximum(fraction, 0.0), 1.0)
+    fixed = fraction.detach()
+    return fraction + (fixed.clip(0.0, 1.0) - fixed)
+
+
 def holds_true(flags: Array) -> bool:
     """Whether any flag is set; a byte is found in a third of the time `any` takes."""
     if type(flags) is np.ndarray:

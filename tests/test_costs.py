@@ -163,12 +163,157 @@ def test_bad_costs_are_named(market, liquid):
         (lambda: ProportionalCost({"gold": 0.1}).bind(market), "unknown asset 'gold'"),
         (lambda: ProportionalCost({"cash": 0.1}).bind(market), "unknown asset 'cash'"),
         (lambda: FixedFee(1.0, 0.0), "capital"),
+        (lambda: FixedFee(np.nan, 1.0), "fee.*nan"),
+        (lambda: FixedFee(np.inf, 1.0), "fee.*inf"),
+        (lambda: FixedFee(1.0, np.inf), "capital.*inf"),
+        (lambda: HalfSpread(-1), r"half_spread must be in \[0, 1\), got -1"),
+        (lambda: HalfSpread({"A0": np.nan}), "half_spread.*nan"),
+        (lambda: ProportionalCost(np.nan), "buy.*nan"),
         (lambda: SquareRootImpact(-1.0), "capital"),
+        (lambda: SquareRootImpact(np.inf), "capital.*inf"),
+        (lambda: SquareRootImpact(1e6, coefficient=np.nan), "coefficient.*nan"),
+        (lambda: SquareRootImpact(1e6, window=2.5), "window.*2.5"),
+        (lambda: SquareRootImpact(1e6, window=1), "window.*1"),
+        (lambda: SquareRootImpact(1.0, participation=np.nan), "participation.*nan"),
         (lambda: SquareRootImpact(1.0, participation=2.0), "participation"),
         (lambda: SquareRootImpact(1e6).bind(market), "no|none"),
     ]:
         with pytest.raises(SettingError, match=words):
             build()
+
+
+def test_rates_that_add_up_to_all_of_a_sale_are_refused(liquid, market):
+    words = r"cost: sell rates add up to 1.2, must be < 1"
+    for cost in (
+        ProportionalCost(0.6) + ProportionalCost(0.6),
+        ProportionalCost(0.6) + FixedFee(0.001, 1.0) + HalfSpread(0.6),
+        ProportionalCost(0.0, {"A1": 0.6}) + HalfSpread({"A1": 0.6}),
+    ):
+        with pytest.raises(SettingError, match=words):
+            cost.bind(liquid)
+    with pytest.raises(SettingError, match=words):
+        PortfolioEnv(market, cost=ProportionalCost(0.6) + ProportionalCost(0.6))
+
+
+@pytest.mark.parametrize("rate", [0.495, 0.4999, 0.4999999])
+def test_sums_of_high_rates_leave_what_the_formula_says(liquid, rate):
+    pair = ProportionalCost(rate) + HalfSpread(rate)
+    switched = solve(pair, liquid, [1, 0, 0, 0], [0, 1, 0, 0])
+    assert switched == pytest.approx((1 - 2 * rate) / (1 + 2 * rate), rel=1e-9)
+    assert solve(pair, liquid, [1, 0, 0, 0], [0, 0, 0, 1]) == pytest.approx(1 - 2 * rate, rel=1e-9)
+
+
+def test_purchases_may_cost_more_than_their_worth(liquid, rng):
+    cost = ProportionalCost(0.9, 0.1) + ProportionalCost(0.8, 0.05)
+    assert solve(cost, liquid, [0, 0, 0, 1], [1, 0, 0, 0]) == pytest.approx(1 / 2.7, rel=1e-15)
+    for weights, target in zip(*rng.dirichlet(np.ones(N), (2, 100)), strict=True):
+        mu = solve(cost, liquid, weights, target)
+        legs = (mu * target - weights)[:3]
+        paid = 1.7 * np.maximum(legs, 0).sum() + 0.15 * np.maximum(-legs, 0).sum()
+        assert 0 < mu < 1 and mu == pytest.approx(1 - paid, abs=1e-14)
+
+
+def test_nothing_is_left_where_costs_take_all(liquid, rng):
+    """It is the greatest root of f, and 0 where a grid finds none."""
+    weights, target = rng.dirichlet(np.ones(N), (2, 60))
+    for dear in (1e8, 1e12, 1e14, 1e20):
+        for cost in (
+            SquareRootImpact(dear),
+            ProportionalCost(0.3) + SquareRootImpact(dear) + FixedFee(0.1, 1.0),
+        ):
+            bound = cost.bind(liquid)
+            rows = bound.liquidity(np.full(60, 30))
+            mu, _ = bound.solve(weights, target, np.ones(60), rows)
+            grid = np.linspace(0, 1, 2001)[:, None]
+            trades = grid[..., None] * target - weights
+            charge, _ = bound.evaluate(trades, target - weights, np.ones((2001, 60)), rows)
+            gap = grid - 1 + charge
+            crossed = (gap[:-1] <= 0) & (gap[1:] > 0)
+            last = np.where(crossed.any(0), 1999 - crossed[::-1].argmax(0), -1)
+            low, high = np.where(last < 0, 0, last / 2000), np.where(last < 0, 0, (last + 1) / 2000)
+            assert ((low <= mu) & (mu <= high)).all()
+    state = solve(SquareRootImpact(1e20), liquid, [0.5, 0.5, 0, 0], [0, 0, 1, 0])
+    assert state == 0.0
+
+
+def test_a_portfolio_that_costs_ate_ends_in_ruin(market):
+    env = PortfolioEnv(market, cost=FixedFee(0.6, 1.0))
+    env.reset(options={"weights": np.eye(market.n_assets)[0]})
+    *_, terminated, _, info = env.step(np.eye(market.n_assets)[1])
+    assert terminated and info["value"] == 0.0 and info["cost"] == 1.0
+
+
+PARTS = (
+    ProportionalCost(0.01, 0.03),
+    HalfSpread({"A0": 0.2, "A2": 0.001}),
+    FixedFee(20.0, 1e3),
+    SquareRootImpact(1e6),
+    SquareRootImpact(1e9, participation=0.3),
+)
+
+
+@pytest.mark.parametrize("cash", [True, False])
+@pytest.mark.parametrize(
+    "cost",
+    [*PARTS, PARTS[0] + PARTS[1], PARTS[2] + PARTS[4], PARTS[0] + PARTS[2] + PARTS[3]],
+    ids=str,
+)
+def test_a_row_takes_the_steps_it_takes_alone(liquid, rng, cost, cash):
+    """Bit for bit, numpy and torch, whatever its neighbours need."""
+    n, rows = (N if cash else N - 1), 200
+    volume, prices = liquid.volume[:, :n].copy(), liquid.prices[:, :n]
+    volume[5:33, 1] = 0.0
+    bare = Market(dates=liquid.dates, assets=liquid.assets[:n], prices=prices, volume=volume)
+    bound = cost.bind(bare)
+    weights, target = rng.dirichlet(np.full(n, 0.5), (2, rows))
+    target[::5] = weights[::5]
+    value, t = rng.uniform(0.1, 3, rows), rng.integers(3, T, rows)
+    reached = bound.reachable(weights, target, value, bound.liquidity(t))
+    mu, trades = bound.solve(weights, reached, value, bound.liquidity(t))
+    assert ((mu >= 0) & (mu <= 1)).all() and ((mu > 0) & (mu < 1)).any()
+    many = [torch.tensor(x) for x in (weights, reached, value)]
+    from_torch, _ = bound.solve(*many, bound.liquidity(t))
+    np.testing.assert_allclose(from_torch.numpy(), mu, rtol=0, atol=1e-14)
+    for i in range(rows):
+        own = bound.liquidity(t[i])
+        goal = bound.reachable(weights[i], target[i], value[i], own)
+        one, legs = bound.solve(weights[i], goal, value[i], own)
+        assert type(one) is np.float64 and one == mu[i]
+        assert (goal == reached[i]).all() and (legs == trades[i]).all()
+        alone, _ = bound.solve(*(x[i] for x in many), own)
+        assert alone == from_torch[i]
+
+
+@pytest.mark.parametrize("cash", [True, False])
+def test_what_has_no_volume_is_not_traded(liquid, cash):
+    """Neither before its first figure nor while nothing is traded; the rest trades as asked."""
+    n = N if cash else N - 1
+    volume = liquid.volume[:, :n].copy()
+    volume[:12, 0] = np.nan
+    volume[15:, 1] = 0.0
+    market = Market(
+        dates=liquid.dates, assets=liquid.assets[:n], prices=liquid.prices[:, :n], volume=volume
+    )
+    bound = SquareRootImpact(1e3, window=5).bind(market)
+    weights, target = np.array([0.3, 0.4, 0.3, 0.0][:n]), np.array([0.1, 0.1, 0.8, 0.0][:n])
+    money = market.volume[12:14, 0] * market.prices[12:14, 0] / 1e3
+    for t, stuck in ((8, [0]), (13, []), (17, []), (18, []), (19, [1]), (39, [1])):
+        rows = bound.liquidity(t)
+        reached = bound.reachable(weights, target, np.float64(1.0), rows)
+        mu, _ = bound.solve(weights, reached, np.float64(1.0), rows)
+        assert 0.8 < mu < 1 and reached.sum() == pytest.approx(1, abs=1e-15)
+        assert [i for i in range(n) if reached[i] == weights[i] != target[i]] == stuck
+        if not stuck:
+            np.testing.assert_allclose(reached, target, atol=1e-15)
+    sigma = market.returns[9:14, 0].std(ddof=1)
+    assert bound.liquidity(13)[0][0] == pytest.approx(sigma / np.sqrt(money.mean()))
+    around = bound.reachable(weights, target, np.float64(1.0), bound.liquidity(30))
+    rest = [0.1, 0.4, 0.5, 0.0] if cash else [0.6 / 9, 0.4, 4.8 / 9]
+    np.testing.assert_allclose(around, rest, atol=1e-15)
+    env = PortfolioEnv(market, lookback=21, cost=SquareRootImpact(1e3, window=5))
+    env.reset(options={"weights": weights})
+    *_, terminated, _, info = env.step(target)
+    assert not terminated and info["target"][1] == 0.4 and info["value"] > 0.5
 
 
 def test_rates_by_asset(liquid):

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs import PortfolioEnv, PortfolioVectorEnv
-from envs.costs import ProportionalCost
+from envs.costs import FixedFee, ProportionalCost, SquareRootImpact
 from market import ActionError, SettingError
 
 SETTINGS: dict[str, Any] = {
@@ -99,6 +99,28 @@ def test_twenty_seeds_a_thousand_steps(make_market, mode):
         if mode is AutoresetMode.DISABLED and ended.any():
             pair = [games.reset(options={"reset_mask": ended})[0] for games in (ours, theirs)]
             same(*pair)
+
+
+def test_costs_solved_by_iteration_do_not_depend_on_neighbours(make_market, rng):
+    market = make_market(260)
+    volume = rng.uniform(1e3, 1e5, market.prices.shape)
+    volume[100:140, 0] = 0.0
+    market = dataclasses.replace(market, volume=volume)
+    cost = ProportionalCost(0.001, 0.002) + FixedFee(1.0, 1e6) + SquareRootImpact(1e6)
+    settings: dict[str, Any] = {"cost": cost, "lookback": 8, "episode_length": 60}
+    settings |= {"random_start": True, "reward": "log_return"}
+    ours = PortfolioVectorEnv(market, 5, **settings)
+    theirs = SyncVectorEnv(
+        [lambda: PortfolioEnv(market, **settings) for _ in range(5)],
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+    )
+    same(ours.reset(seed=3)[0], theirs.reset(seed=3)[0])
+    for _ in range(200):
+        action = rng.dirichlet(np.full(market.n_assets, 0.3), 5)
+        one, two = ours.step(action.copy()), theirs.step(action)
+        for x, y in zip(one[:4], two[:4], strict=True):
+            same(x, y)
+        same(known(one[4]), known(two[4]))
 
 
 def test_reset_by_mask_when_autoreset_is_disabled(market):
