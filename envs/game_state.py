@@ -45,6 +45,58 @@ def plain_state(state: GameState) -> dict[str, Any]:
     }
 
 
+def as_json(state: Any) -> Any:
+    """A state of `get_state` as what JSON knows: arrays as lists, exact both ways."""
+    if isinstance(state, dict):
+        return {key: as_json(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [as_json(value) for value in state]
+    return state.tolist() if isinstance(state, np.ndarray | np.generic) else state
+
+
+def checked_state(
+    state: Any, keys: tuple[str, ...], assets: tuple[str, ...], like: GameState
+) -> GameState:
+    """The game of a state handed to `set_state`; lists, as JSON has them, will do for arrays.
+
+    Args:
+        state: As `get_state` returned it.
+        keys: What it must hold besides "assets" and "game".
+        assets: Names of the market's assets.
+        like: A state of the environment that is to go on.
+
+    Raises:
+        SettingError: If a part is missing, or of other assets or another shape.
+
+    """
+    _same_keys("state", state, {"assets", "game", *keys})
+    if tuple(state["assets"]) != assets:
+        raise SettingError(
+            f"set_state: assets must be {', '.join(assets)}, got {', '.join(state['assets'])}"
+        )
+    _check_part("game", state["game"], plain_state(like))
+    return state_of(state["game"])
+
+
+def _check_part(name: str, part: Any, like: Any) -> None:
+    if isinstance(like, dict):
+        _same_keys(name, part, set(like))
+        for key, inner in like.items():
+            _check_part(f"{name}.{key}", part[key], inner)
+        return
+    shape = np.shape(part)
+    if shape != like.shape:
+        raise SettingError(f"set_state: {name} must have shape {like.shape}, got {shape}")
+
+
+def _same_keys(name: str, part: Any, keys: set[str]) -> None:
+    if not isinstance(part, dict) or set(part) != keys:
+        got = ", ".join(sorted(part)) if isinstance(part, dict) else repr(part)[:50]
+        raise SettingError(
+            f"set_state: {name} must hold {', '.join(sorted(keys)) or 'nothing'}; got {got}"
+        )
+
+
 def state_of(kept: dict[str, Any]) -> GameState:
     """The inverse of `plain_state`; lists, as JSON has them, will do for arrays."""
     parts: dict[str, Any] = {

@@ -10,7 +10,15 @@ import numpy as np
 
 from envs.actions import ActionMap
 from envs.costs import Cost
-from envs.game_state import GameState, Outcome, check_options, finished, plain_state, state_of
+from envs.game_state import (
+    GameState,
+    Outcome,
+    check_options,
+    checked_state,
+    finished,
+    plain_state,
+)
+from envs.game_state import as_json as json_state
 from envs.render import Film
 from envs.rules import Rules
 from market import Market, SettingError
@@ -36,7 +44,8 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         cost: A cost, or None for free trading.
         constraints: Limits on weights and risk.
         actions: "simplex", "project", "scores", "softmax", "lattice", or an ActionMap.
-        decision_lag: Days by which the features seen are older than the trade.
+        decision_lag: Days by which the features seen are older than the trade; the weights
+            observed are those held at the trade's own row, whatever the lag.
         fill: "close" or "next_open".
         episode_length: Steps, or None for all the data.
         random_start: Start each episode on a random row.
@@ -167,21 +176,36 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
         weights = "  ".join(f"{asset} {100 * weight:5.1f} %" for asset, weight in held)
         return f"{self._dates[self._state.t]:%Y-%m-%d}  value {portfolio.value:.4f}  {weights}"
 
-    def get_state(self) -> dict[str, Any]:
-        """Everything the episode's future depends on, as plain arrays, numbers and dicts."""
+    def get_state(self, as_json: bool = False) -> dict[str, Any]:
+        """Everything the episode's future depends on, as plain arrays, numbers and dicts.
+
+        Args:
+            as_json: Lists in place of arrays, for `json.dumps`; `set_state` takes both.
+
+        """
         if self._state is None:
             raise finished()
-        return {
+        state = {
+            "assets": list(self.market.assets),
             "playing": self._playing,
             "generator": self.np_random.bit_generator.state,
             "game": plain_state(self._state),
         }
+        return json_state(state) if as_json else state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from where `get_state` was called, here or in an equal environment."""
-        self._playing = state["playing"]
+        """Go on from where `get_state` was called, here or in an equal environment.
+
+        Raises:
+            SettingError: If the state is of other assets, limits or shapes; nothing changes.
+
+        """
+        rules = self.rules
+        like = rules.initial(rules.first, rules.start_weights(row=rules.first))
+        keys = ("playing", "generator")
+        game = checked_state(state, keys, self.market.assets, like)
         self.np_random.bit_generator.state = state["generator"]
-        self._state = state_of(state["game"])
+        self._playing, self._state = bool(state["playing"]), game
         self._start_film()
 
     def _start_film(self) -> None:

@@ -13,7 +13,15 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from envs.actions import ActionMap
 from envs.costs import Cost
-from envs.game_state import GameState, Outcome, check_options, finished, plain_state, state_of
+from envs.game_state import (
+    GameState,
+    Outcome,
+    check_options,
+    checked_state,
+    finished,
+    plain_state,
+)
+from envs.game_state import as_json as json_state
 from envs.rules import Rules
 from market import Market, SettingError
 
@@ -147,22 +155,44 @@ class PortfolioVectorEnv(gymnasium.vector.VectorEnv[dict[str, np.ndarray], Any, 
         observation = self._observation(state)
         return observation, outcome.reward, outcome.terminated, outcome.truncated, info
 
-    def get_state(self) -> dict[str, Any]:
-        """Everything the episodes' future depends on, as plain arrays, numbers and dicts."""
+    def get_state(self, as_json: bool = False) -> dict[str, Any]:
+        """Everything the episodes' future depends on, as plain arrays, numbers and dicts.
+
+        Args:
+            as_json: Lists in place of arrays, for `json.dumps`; `set_state` takes both.
+
+        """
         if self._state is None:
             raise finished()
-        return {
+        state = {
+            "assets": list(self.market.assets),
             "ended": self._ended.copy(),
             "generators": [rng.bit_generator.state for rng in self._rngs],
             "game": plain_state(self._state),
         }
+        return json_state(state) if as_json else state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from where `get_state` was called, here or in an equal environment."""
-        self._ended = np.array(state["ended"], bool)
+        """Go on from where `get_state` was called, here or in an equal environment.
+
+        Raises:
+            SettingError: If the state is of other assets, limits or shapes; nothing changes.
+
+        """
+        starts = np.full(self.num_envs, self.rules.first)
+        held = np.empty((self.num_envs, self.market.n_assets))
+        held[:] = self.rules.start_weights(row=starts)
+        like = self.rules.initial(starts, held)
+        keys = ("ended", "generators")
+        game = checked_state(state, keys, self.market.assets, like)
+        for key in keys:
+            if len(state[key]) != self.num_envs:
+                raise SettingError(
+                    f"set_state: {key} must be {self.num_envs}, got {len(state[key])}"
+                )
         for rng, kept in zip(self._rngs, state["generators"], strict=True):
             rng.bit_generator.state = kept
-        self._state = state_of(state["game"])
+        self._ended, self._state = np.array(state["ended"], bool), game
 
     def _step_and_restart(
         self, actions: Any, restarting: np.ndarray

@@ -128,3 +128,48 @@ def test_bad_settings(market):
     for settings in cases:
         with pytest.raises(SettingError, match=next(iter(settings))):
             PortfolioEnv(market, **settings)
+
+
+@pytest.mark.parametrize("count", [None, 3])
+def test_a_state_goes_through_json(market, count):
+    def made():
+        if count:
+            return PortfolioVectorEnv(market, count, **SETTINGS)
+        return PortfolioEnv(market, **SETTINGS)
+
+    env, other = made(), made()
+    env.reset(seed=3)
+    env.action_space.seed(0)
+    for _ in range(10):
+        env.step(env.action_space.sample())
+    other.set_state(json.loads(json.dumps(env.get_state(as_json=True))))
+    assert json.dumps(other.get_state(as_json=True)) == json.dumps(env.get_state(as_json=True))
+    for _ in range(15):
+        action = env.action_space.sample()
+        np.testing.assert_array_equal(env.step(action)[1], other.step(action)[1])
+
+
+def test_a_state_of_another_environment_is_refused(market, make_market):
+    def started(market, **settings):
+        env = PortfolioEnv(market, **(SETTINGS | settings))
+        env.reset(seed=3)
+        return env
+
+    def batch(count):
+        games = PortfolioVectorEnv(market, count, **SETTINGS)
+        games.reset(seed=3)
+        return games
+
+    env, games = started(market), batch(3)
+    before = env.get_state(as_json=True), games.get_state(as_json=True)
+    with pytest.raises(SettingError, match="set_state: assets must be"):
+        env.set_state(started(make_market(60, risky=3)).get_state())
+    with pytest.raises(SettingError, match=r"game\.memory must hold"):
+        env.set_state(started(market, reward="log_return").get_state())
+    with pytest.raises(SettingError, match=r"game\.t must have shape \(\), got \(3,\)"):
+        env.set_state(env.get_state() | {"game": games.get_state()["game"]})
+    with pytest.raises(SettingError, match=r"game\.t must have shape \(3,\), got \(5,\)"):
+        games.set_state(batch(5).get_state(as_json=True))
+    with pytest.raises(SettingError, match="state must hold"):
+        games.set_state({})
+    assert (env.get_state(as_json=True), games.get_state(as_json=True)) == before
