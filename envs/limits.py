@@ -160,6 +160,10 @@ class GroupCap(Limit):
     def part(self, market: Market) -> Part:
         """One group, or one for each sector."""
         if self.assets:
+            if len(set(self.assets)) < len(self.assets):
+                raise SettingError(
+                    f"GroupCap {self.group}: assets must differ, got {', '.join(self.assets)}"
+                )
             members = {self.group: self.assets}
         else:
             sectors = sorted(set(market.sectors.values()))

@@ -211,7 +211,7 @@ class PortfolioEnv(gymnasium.Env[dict[str, np.ndarray], Any]):
     def _start_film(self) -> None:
         if self._film is not None and self._state is not None:
             portfolio = self._state.portfolio
-            self._film.start(self._state.t, portfolio.value, portfolio.weights)
+            self._film.start(self._state.t, portfolio.value, portfolio.weights, portfolio.peak)
 
     def _observation(self, state: GameState) -> dict[str, np.ndarray]:
         weights = state.portfolio.weights.astype(np.float32)

@@ -60,11 +60,13 @@ class Film:
         self._rows: list[int] = []
         self._values: list[float] = []
         self._weights: list[np.ndarray] = []
+        self._peak = 1.0
         risky = [_colour(i) for i in range(market.n_assets)]
         self._colours = [*risky[:-1], CASH] if market.has_cash else risky
 
-    def start(self, row: int, value: float, weights: np.ndarray) -> None:
-        """Forget the last episode."""
+    def start(self, row: int, value: float, weights: np.ndarray, peak: float = 1.0) -> None:
+        """Forget the last episode; `peak` is the highest value so far, of what is not shown."""
+        self._peak = float(peak)
         self._rows, self._values, self._weights = [], [], []
         self.add(row, value, weights)
 
@@ -92,7 +94,7 @@ class Film:
 
     def _draw_head(self, pen: _Pen, values: np.ndarray) -> None:
         date = self.market.dates[self._rows[-1]]
-        drawdown = 1.0 - values[-1] / values.max() if values[-1] > 0.0 else 1.0
+        drawdown = 1.0 - values[-1] / max(self._peak, values.max()) if values[-1] > 0.0 else 1.0
         change = values[-1] - 1.0
         pen.text(28, 36, f"{date:%d %B %Y}".lstrip("0"), "large")
         pen.text(28, 62, self.market.name.replace("_", " "), "small", FAINT)

@@ -249,7 +249,14 @@ class Rules:
         overnight = np.where(known, overnight, 1.0)
         return overnight, self.relatives / overnight
 
+    def _check_counts(self) -> None:
+        for key in ("lookback", "decision_lag", "rebalance_every", "episode_length"):
+            value = getattr(self, key)
+            if not isinstance(value, int | np.integer) and (key, value) != ("episode_length", None):
+                raise SettingError(f"{key} must be a whole number, got {value!r}")
+
     def _check(self) -> None:
+        self._check_counts()
         if self.lookback < 1:
             raise SettingError(f"lookback must be >= 1, got {self.lookback}")
         if self.decision_lag < 0:

@@ -96,6 +96,8 @@ def backtest(
     weights: Any = None,
     decision_lag: int = 0,
     fill: str = "close",
+    rebalance_every: int = 1,
+    band: float = 0.0,
 ) -> Backtest:
     """Play an agent, a function or constant weights through a market.
 
@@ -111,6 +113,8 @@ def backtest(
         weights: What is held before the first decision; None: all cash, equal weights without cash.
         decision_lag: Days by which what the agent sees is older than its trade.
         fill: "close" or "next_open".
+        rebalance_every: Trade on every k-th decision only; between them the portfolio drifts.
+        band: Trade only where the target's turnover from the drifted weights is above this.
 
     Returns:
         The path: n returns from `start` to `end`, none dropped, and its measures.
@@ -118,7 +122,14 @@ def backtest(
     """
     if start is not None and end is not None and market.index(start) >= market.index(end):
         raise SettingError(f"start {start!r} must be before end {end!r}, to earn a return")
-    task = Task(cost=cost, constraints=tuple(constraints), decision_lag=decision_lag, fill=fill)
+    task = Task(
+        cost=cost,
+        constraints=tuple(constraints),
+        decision_lag=decision_lag,
+        fill=fill,
+        rebalance_every=rebalance_every,
+        band=band,
+    )
     path = roll(as_agent(agent, market), market, task, start=start, end=end, weights=weights)
     return Backtest.of(path, market)
 

@@ -9,8 +9,10 @@ import pytest
 
 from envs import PortfolioEnv, PortfolioVectorEnv
 from envs.actions import ActionMap
+from envs.constraints import GroupCap
 from envs.costs import ProportionalCost
 from envs.rewards import Reward
+from experiments.backtest import backtest
 from market import ActionError, SettingError
 
 COST = ProportionalCost(0.003)
@@ -139,3 +141,24 @@ def test_a_batch_refuses_masks_and_weights_of_another_size(market):
         games.reset(options={"reset_mask": [True, False]})
     with pytest.raises(SettingError, match="one row per environment"):
         games.reset(options={"weights": np.tile(ASKED, (2, 1))})
+
+
+@pytest.mark.parametrize(
+    "settings", [{"lookback": 5.5}, {"lookback": "5"}, {"rebalance_every": 1.5}]
+)
+def test_counts_are_whole_numbers(market, settings):
+    with pytest.raises(SettingError, match="must be a whole number"):
+        PortfolioEnv(market, **settings)
+
+
+def test_members_of_a_group_differ(market):
+    name = market.assets[0]
+    with pytest.raises(SettingError, match="assets must differ"):
+        PortfolioEnv(market, 5, constraints=[GroupCap("x", 0.3, assets=(name, name))])
+
+
+def test_a_back_test_holds_between_rebalancing_days(market):
+    every = backtest(list(ASKED), market, cost=COST, rebalance_every=5)
+    traded = np.flatnonzero(every.turnover > 1e-12)
+    np.testing.assert_array_equal(traded, np.arange(0, len(every.turnover), 5))
+    assert (backtest(list(ASKED), market, cost=COST, band=0.9).turnover == 0.0).all()

@@ -12,6 +12,7 @@ from gymnasium.wrappers import RecordVideo
 
 from envs import PortfolioEnv
 from envs.render import CASH, LINE, PALETTE, _ticks
+from envs.render import Film
 from market import ActionError, Market
 
 CHART = (slice(345, 490), slice(70, 680))  # inside the weights over time
@@ -141,3 +142,13 @@ def test_drawing_loads_with_the_first_frame():
     root = Path(__file__).resolve().parent.parent
     ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, check=True)
     assert ran.stdout.decode().strip() == "[]"
+
+
+def test_a_film_that_starts_midway_shows_the_drawdown_from_the_peak(market):
+    whole, part = Film(market), Film(market)
+    for film, first in ((whole, 20), (part, 21)):
+        film.start(first, 1.25, np.eye(5)[0], peak=2.0)
+    whole.add(21, 1.25, np.eye(5)[0])
+    np.testing.assert_array_equal(whole.frame()[:80], part.frame()[:80])
+    part.start(21, 1.25, np.eye(5)[0])
+    assert (whole.frame()[:80] != part.frame()[:80]).any()
