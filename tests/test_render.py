@@ -11,8 +11,7 @@ import pytest
 from gymnasium.wrappers import RecordVideo
 
 from envs import PortfolioEnv
-from envs.render import CASH, LINE, PALETTE, _ticks
-from envs.render import Film
+from envs.render import CASH, LINE, PALETTE, Film, _ticks
 from market import ActionError, Market
 
 CHART = (slice(345, 490), slice(70, 680))  # inside the weights over time
