@@ -20,6 +20,7 @@ import pandas as pd
 from market.errors import DataError, SettingError
 from market.market import Market
 from market.names import unknown_name
+from market.returns import simple_returns
 
 Frequency = Literal["daily", "weekly", "monthly"]
 
@@ -33,11 +34,11 @@ _OFTEN = 0.2
 def resample(market: Market, frequency: Frequency) -> Market:
     """The same market in longer periods.
 
-    Prices are the last of the period (an asset that leaves in mid-period keeps its last price, and
-    cannot be held on), opens the first, highs and lows the extremes, volume the sum; cash and the
-    risk-free rate are compounded. Features and context are what was known at the last close of the
-    period; the day's return becomes the period's. For features of the longer periods build them
-    from the result, as `load_market(..., frequency="weekly")` does.
+    Prices are the last of the period, opens the first, highs and lows the extremes, volume the sum;
+    cash and the risk-free rate are compounded. An asset that leaves in mid-period has no price at
+    its end and returns what its days did, the delisting included. Features and context are what was
+    known at the last close of the period; the day's return becomes the period's. For features of
+    the longer periods build them from the result, as `load_market(..., frequency="weekly")` does.
 
     Args:
         market: Daily rows, or longer ones that `frequency` is longer than still.
@@ -62,7 +63,8 @@ def resample(market: Market, frequency: Frequency) -> Market:
         for key, reduce in _PANELS.items()
         if (panel := getattr(market, key)) is not None
     }
-    changes["returns"] = None  # computed anew
+    prices = _left_out(_last_known(market.prices, firsts, lasts), market.prices[lasts])
+    changes["returns"] = _compounded(market, prices, firsts, lasts)
     if market.feature_names == ("return",):
         changes |= {"features": None, "feature_names": ()}
     else:
@@ -75,7 +77,7 @@ def resample(market: Market, frequency: Frequency) -> Market:
     return dataclasses.replace(
         market,
         dates=labels,
-        prices=_last_known(market.prices, firsts, lasts),
+        prices=prices,
         context=market.context[lasts],
         tradable=market.tradable[lasts],
         risk_free=growth - 1.0,
@@ -193,6 +195,22 @@ def _month_end(months: np.ndarray, whole_week: bool) -> np.ndarray:
     if whole_week:
         return following - np.timedelta64(1, "D")
     return np.busday_offset(following, -1, roll="forward")
+
+
+def _left_out(last: np.ndarray, at_end: np.ndarray) -> np.ndarray:
+    """Prices at the ends of periods; the last ones of assets that are there at no end."""
+    return np.where(np.isfinite(at_end).any(axis=0), at_end, last)
+
+
+def _compounded(
+    market: Market, prices: np.ndarray, firsts: np.ndarray, lasts: np.ndarray
+) -> np.ndarray:
+    """Returns of the periods: those of the prices, and the days' own where an asset leaves."""
+    growth = np.multiply.reduceat(1.0 + market.returns[: lasts[-1] + 1], firsts)
+    listed = np.isfinite(prices)
+    leaves = np.zeros_like(listed)
+    leaves[1:] = listed[:-1] & ~listed[1:]
+    return np.where(leaves, growth - 1.0, simple_returns(prices))
 
 
 def _last_known(panel: np.ndarray, firsts: np.ndarray, lasts: np.ndarray) -> np.ndarray:

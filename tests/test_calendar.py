@@ -111,15 +111,47 @@ def test_times_of_day_are_kept() -> None:
     assert str(resample(late, "weekly").dates[0]) == "2020-01-03 16:00:00"
 
 
-def test_an_asset_that_leaves_in_mid_week_keeps_its_last_loss() -> None:
+def test_an_asset_that_leaves_in_mid_week_returns_what_its_days_did() -> None:
     market = small()
     prices = market.prices.copy()
     prices[5:, 0] = np.nan  # last price 9, on Tuesday
-    left = dataclasses.replace(market, prices=prices, returns=None, tradable=None, features=None)  # type: ignore[arg-type]
+    returns = market.returns.copy()
+    returns[5, 0], returns[6:, 0] = -0.4, 0.0
+    left = dataclasses.replace(market, prices=prices, returns=returns, tradable=None, features=None)  # type: ignore[arg-type]
     weekly = resample(left, "weekly")
-    assert weekly.prices[1, 0] == 9
-    assert weekly.returns[1, 0] == pytest.approx(9 / 12 - 1)
+    assert np.isnan(weekly.prices[1, 0])
+    assert weekly.returns[1, 0] == pytest.approx(9 / 12 * 0.6 - 1)
     assert not weekly.tradable[1, 0]
+
+
+def test_an_asset_that_was_there_at_no_end_keeps_its_last_price() -> None:
+    market = small()
+    prices = market.prices.copy()
+    prices[:3, 0] = prices[5:, 0] = np.nan  # from Monday to Tuesday of the second week
+    brief = dataclasses.replace(market, prices=prices, returns=None, tradable=None, features=None)  # type: ignore[arg-type]
+    weekly = resample(brief, "weekly")
+    assert weekly.prices[1, 0] == 9
+    assert not weekly.tradable[:, 0].any() and not weekly.returns[:, 0].any()
+
+
+@pytest.mark.parametrize("frequency", ["weekly", "monthly"])
+@pytest.mark.parametrize("last", range(60, 83))
+def test_longer_periods_earn_what_the_days_did_delistings_included(
+    frequency: Any, last: int
+) -> None:
+    """Held from the first period's end on, the value at each end is the same."""
+    dates = pd.bdate_range("2020-01-01", periods=130, name="date")
+    rng = np.random.default_rng(last)
+    frame = pd.DataFrame(
+        np.exp(rng.normal(0, 0.02, (130, 2)).cumsum(axis=0)), dates, columns=["A", "B"]
+    )
+    frame.iloc[last:, 0] = np.nan
+    daily = Market.from_prices(frame, cash_rate=0.0, delisting_return={"A": -0.5})
+    longer = resample(daily, frequency)
+    rows = daily.dates.get_indexer(longer.dates, method="ffill")
+    by_days = np.cumprod(1.0 + daily.returns, axis=0)[rows]
+    value = np.cumprod(1.0 + longer.returns, axis=0)
+    np.testing.assert_allclose(value, by_days / by_days[0], rtol=1e-12)
 
 
 def test_features_that_were_there_are_those_of_the_last_close(

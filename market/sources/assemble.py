@@ -31,6 +31,9 @@ class Assembly:
         delisting_return: See `Market.from_prices`.
         max_gap: Rows a missing price is carried forward before the asset stops being tradable;
             None refuses a price missing inside an asset's history, unless a calendar is chosen.
+            What follows an asset's last price is no gap: it has left by the next row. Only where
+            max_gap or a calendar allows gaps, one that the data end in is taken for one: its price
+            may be late, or its exchange closed.
         allow_jumps: Whether steps the size of a split are known to be true, and not worth a word.
         calendar: "inner", "outer" or an asset's name where calendars differ; see
             `market.calendar.shared_rows`.
@@ -54,10 +57,10 @@ class Assembly:
     def market(self, name: str, panels: Panels) -> Market:
         """The market of these panels; what was repaired or is doubtful is logged and noted."""
         panels = self._on_one_calendar(name, panels)
-        if self.max_gap is None and self.calendar is None:
+        if self._refuses_holes:
             _refuse_holes(panels)
         prices, tradable, carried, suspended = repair.carry_gaps(
-            panels.fields["close"], self._pause
+            panels.fields["close"], 0 if self._refuses_holes else self._pause
         )
         notes = [
             *panels.notes,
@@ -68,6 +71,10 @@ class Assembly:
             log.log(logging.INFO if note in panels.facts else logging.WARNING, "%s", note)
         panels = panels._replace(notes=notes, fields={**panels.fields, "close": prices})
         return self._with_cash(name, panels, tradable)
+
+    @property
+    def _refuses_holes(self) -> bool:
+        return self.max_gap is None and self.calendar is None
 
     @property
     def _pause(self) -> int:

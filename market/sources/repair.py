@@ -15,11 +15,13 @@ _PAUSE_DAYS = 10
 def carry_gaps(
     prices: np.ndarray, max_gap: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Carry prices over missing rows, never backwards, and by a rule that knows only the past.
+    """Carry prices over missing rows inside an asset's history, never backwards.
 
     A missing price is the last one for `max_gap` rows and the asset stays tradable; after that it
-    is not tradable until a price comes. Rows before an asset's first price stay nan, and so do
-    rows after its last price and the `max_gap` that follow it (delisted).
+    is not tradable until a price comes. Rows before an asset's first price stay nan, and so do all
+    rows after its last price (delisted): a carried price there could be sold at, and the loss of
+    the delisting dodged. A gap of at most `max_gap` rows that the data end in is carried, as
+    nothing says yet that no price will follow.
 
     Args:
         prices: (T, N), nan where missing.
@@ -34,7 +36,8 @@ def carry_gaps(
     rows = np.arange(len(prices))[:, None]
     last = np.maximum.accumulate(np.where(known, rows, -1), axis=0)
     resumes = np.maximum.accumulate(known[::-1], axis=0)[::-1]
-    listed = (last >= 0) & (resumes | (rows - last <= max_gap))
+    still_open = len(prices) - 1 - last[-1] <= max_gap
+    listed = (last >= 0) & (resumes | still_open)
     filled = np.where(listed, np.take_along_axis(prices, np.maximum(last, 0), axis=0), np.nan)
     tradable = listed & (rows - last <= max_gap)
     return filled, tradable, tradable & ~known, listed & ~tradable
@@ -58,6 +61,12 @@ def gap_notes(
             count, first = carried[:, i].sum(), np.flatnonzero(carried[:, i])[0]
             notes.append(
                 f"'{asset}': {count} missing prices carried forward, first on {day(first)}"
+            )
+        open_end = int(carried[::-1, i].argmin())
+        if open_end:
+            notes.append(
+                f"'{asset}' has no price on the last {open_end} dates, "
+                f"from {day(len(dates) - open_end)}: taken for a gap within max_gap, not delisted"
             )
         pause = np.flatnonzero(suspended[:, i])
         if pause.size:
