@@ -27,6 +27,7 @@ from market.sources.extras import import_extra
 from market.sources.fred import FredOptions, with_fred
 from market.sources.panels import Panels, Place, combine
 from market.sources.raw import RawData
+from market.sources.side_tables import read_sectors
 from market.validation import check_asset_name
 
 _FIELDS = {
@@ -95,7 +96,7 @@ def yahoo(
         max_gap=max_gap,
         allow_jumps=allow_jumps,
         calendar=calendar,
-        sectors=sectors,
+        sectors=read_sectors(sectors, names),
     )
     market = market_of_tickers(
         {name: found[name].frame for name in names}, assembly, adjusted, facts
