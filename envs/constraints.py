@@ -212,6 +212,19 @@ class ConstraintSet:
         named = dict(zip(self.names, flags, strict=True))
         return weights.reshape(target.shape), memory, named, unmet.reshape(shape)
 
+    def missed(self, weights: Array, held: Array) -> Flags:
+        """Whether weights traded from `held` miss a limit on weights, both (*B, N): (*B,)."""
+        shape, n_assets = weights.shape[:-1], weights.shape[-1]
+        if self.limits is None:
+            return np.zeros(shape, bool)
+        rows = weights.reshape(-1, n_assets)
+        return self.limits.standing(rows, held.reshape(-1, n_assets), rows)[-1].reshape(shape)
+
+    @cached_property
+    def risk_names(self) -> tuple[str, ...]:
+        """Keys of `binding` that are overlays."""
+        return tuple(name for name, _ in self.overlays)
+
     @cached_property
     def _limits(self) -> WeightLimits:
         """The limits, or those of the simplex alone."""

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from envs.action_base import checked_target
+from envs.action_base import SIMPLEX_TOLERANCE, checked_target
 from envs.actions import OWN_MAPS, ActionMap, make_actions
-from envs.constraints import ConstraintSet
+from envs.constraints import ConstraintSet, Flags
 from envs.costs import Cost, ProportionalCost
 from envs.game_state import GameState, Outcome
 from envs.observations import observed
@@ -185,6 +185,7 @@ class Rules:
             target, limits, binding, unmet = self.constraints.apply(
                 target, held, t, state.limits, drawdown, portfolio.value
             )
+        within = target
         if self._may_hold:
             target = self._unless_holding(target, held, t - state.start)
         closed = None
@@ -194,6 +195,8 @@ class Rules:
         liquidity = self.cost.liquidity(t)
         if liquidity is not None:
             target = self.cost.reachable(held, target, portfolio.value, liquidity)
+        if self._constrained and target is not within:
+            binding, unmet = self._as_traded(target, within, held, binding, unmet)
         t_next = t + 1
         truncated = t_next >= state.end
         relatives = self.relatives if self._intraday is None else self._intraday
@@ -223,6 +226,28 @@ class Rules:
         trades = (age % self.rebalance_every == 0) & (distance > self.band)
         total = held.sum(-1, keepdims=True)  # 1 but for rounding
         return np.where(np.asarray(trades)[..., None], target, held / total)
+
+    def _as_traded(
+        self,
+        target: np.ndarray,
+        within: np.ndarray,
+        held: np.ndarray,
+        binding: dict[str, Flags],
+        unmet: Any,
+    ) -> tuple[dict[str, Flags], Any]:
+        """Flags where less is traded than the limits (`within`) asked for.
+
+        A limit that nothing was traded for was not at work. A risk limit that would have been, and
+        a limit on weights that the traded weights miss, is not met.
+        """
+        short = (np.abs(target - within) > SIMPLEX_TOLERANCE).any(-1)
+        still = short & (np.abs(target - held) <= SIMPLEX_TOLERANCE).all(-1)
+        wanted = [flag for name, flag in binding.items() if name in self.constraints.risk_names]
+        missed = self.constraints.missed(target, held)
+        for flag in wanted:
+            missed = missed | flag
+        binding = {name: flag & ~still for name, flag in binding.items()}
+        return binding, np.where(short, missed | unmet, unmet)[()]
 
     def _tradable_only(self, target: np.ndarray, t: Any) -> np.ndarray:
         """Move what is asked of assets that cannot be held to cash, else to the other assets."""

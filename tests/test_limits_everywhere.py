@@ -3,12 +3,21 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from envs import PortfolioEnv, PortfolioVectorEnv
-from envs.constraints import GroupCap, MaxWeight, MinWeight, TurnoverCap, VolatilityTarget
+from envs.constraints import (
+    GroupCap,
+    MaxWeight,
+    MinWeight,
+    StopLoss,
+    TurnoverCap,
+    VolatilityTarget,
+)
 from envs.costs import ProportionalCost
 from experiments.backtest import backtest
+from market import Market
 from tests.test_constraints import six
 
 LIMITS = (
@@ -76,3 +85,36 @@ def test_where_limits_collide_on_a_date_the_environment_says_so() -> None:
     assert info["unmet"] and info["turnover"] == pytest.approx(0.3, abs=1e-12)
     _, _, _, _, info = env.step(np.eye(7)[6])
     assert not info["unmet"] and (info["target"] >= 0.1 - 1e-12).all()
+
+
+def rising(prices):
+    dates = pd.bdate_range("2020-01-01", periods=len(prices))
+    frame = pd.DataFrame({"a": prices, "b": 100.0}, dates)
+    return Market.from_prices(frame, cash_rate=0.0)
+
+
+def flags(env, action, steps):
+    env.reset(seed=0)
+    infos = [env.step(np.array(action))[4] for _ in range(steps)]
+    (name,) = infos[0]["binding"]
+    return [bool(i["binding"][name]) for i in infos], [bool(i["unmet"]) for i in infos]
+
+
+def test_a_stop_that_must_wait_for_the_day_of_trading_is_not_met():
+    market = rising([100.0, 101, 80, 70, 60, 50, 50, 50])
+    env = PortfolioEnv(
+        market, lookback=1, cost=None, constraints=(StopLoss(0.1),), rebalance_every=5
+    )
+    binding, unmet = flags(env, [1.0, 0.0, 0.0], 6)
+    assert binding == [False] * 5 + [True]
+    assert unmet == [False, False, True, True, True, False]  # down 10 % and more after two days
+
+
+def test_a_cap_that_drift_breaks_between_days_of_trading_is_not_met():
+    market = rising([100.0, 130, 150, 180, 200, 210, 220, 230])
+    env = PortfolioEnv(
+        market, lookback=1, cost=None, constraints=(MaxWeight(0.5),), rebalance_every=5
+    )
+    binding, unmet = flags(env, [0.7, 0.1, 0.2], 6)
+    assert binding == [True, False, False, False, False, True]
+    assert unmet == [False, True, True, True, True, False]
