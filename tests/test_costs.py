@@ -172,7 +172,7 @@ def test_bad_costs_are_named(market, liquid):
         (lambda: SquareRootImpact(-1.0), "capital"),
         (lambda: SquareRootImpact(np.inf), "capital.*inf"),
         (lambda: SquareRootImpact(1e6, coefficient=np.nan), "coefficient.*nan"),
-        (lambda: SquareRootImpact(1e6, window=2.5), "window.*2.5"),
+        (lambda: SquareRootImpact(1e6, window=2.5), "window.*2.5"),  # type: ignore[arg-type]
         (lambda: SquareRootImpact(1e6, window=1), "window.*1"),
         (lambda: SquareRootImpact(1.0, participation=np.nan), "participation.*nan"),
         (lambda: SquareRootImpact(1.0, participation=2.0), "participation"),
@@ -296,7 +296,7 @@ def test_what_has_no_volume_is_not_traded(liquid, cash):
     )
     bound = SquareRootImpact(1e3, window=5).bind(market)
     weights, target = np.array([0.3, 0.4, 0.3, 0.0][:n]), np.array([0.1, 0.1, 0.8, 0.0][:n])
-    money = market.volume[12:14, 0] * market.prices[12:14, 0] / 1e3
+    money = volume[12:14, 0] * market.prices[12:14, 0] / 1e3
     for t, stuck in ((8, [0]), (13, []), (17, []), (18, []), (19, [1]), (39, [1])):
         rows = bound.liquidity(t)
         reached = bound.reachable(weights, target, np.float64(1.0), rows)

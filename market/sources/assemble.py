@@ -31,9 +31,8 @@ class Assembly:
         delisting_return: See `Market.from_prices`.
         max_gap: Rows a missing price is carried forward before the asset stops being tradable;
             None refuses a price missing inside an asset's history, unless a calendar is chosen.
-            What follows an asset's last price is no gap: it has left by the next row. Only where
-            max_gap or a calendar allows gaps, one that the data end in is taken for one: its price
-            may be late, or its exchange closed.
+            Where gaps are refused an asset leaves on the row after its last price, and where they
+            are allowed once a gap is longer than they may be.
         allow_jumps: Whether steps the size of a split are known to be true, and not worth a word.
         calendar: "inner", "outer" or an asset's name where calendars differ; see
             `market.calendar.shared_rows`.

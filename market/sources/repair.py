@@ -15,13 +15,12 @@ _PAUSE_DAYS = 10
 def carry_gaps(
     prices: np.ndarray, max_gap: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Carry prices over missing rows inside an asset's history, never backwards.
+    """Carry prices over missing rows, never backwards, and by a rule that knows only the past.
 
     A missing price is the last one for `max_gap` rows and the asset stays tradable; after that it
-    is not tradable until a price comes. Rows before an asset's first price stay nan, and so do all
-    rows after its last price (delisted): a carried price there could be sold at, and the loss of
-    the delisting dodged. A gap of at most `max_gap` rows that the data end in is carried, as
-    nothing says yet that no price will follow.
+    is not tradable until a price comes. Rows before an asset's first price stay nan, and so do
+    rows after its last price and the `max_gap` that follow it (delisted): on those rows nobody can
+    know yet whether a price will come, and to close the asset there would tell.
 
     Args:
         prices: (T, N), nan where missing.
@@ -36,8 +35,7 @@ def carry_gaps(
     rows = np.arange(len(prices))[:, None]
     last = np.maximum.accumulate(np.where(known, rows, -1), axis=0)
     resumes = np.maximum.accumulate(known[::-1], axis=0)[::-1]
-    still_open = len(prices) - 1 - last[-1] <= max_gap
-    listed = (last >= 0) & (resumes | still_open)
+    listed = (last >= 0) & (resumes | (rows - last <= max_gap))
     filled = np.where(listed, np.take_along_axis(prices, np.maximum(last, 0), axis=0), np.nan)
     tradable = listed & (rows - last <= max_gap)
     return filled, tradable, tradable & ~known, listed & ~tradable
