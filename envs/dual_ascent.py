@@ -69,7 +69,7 @@ def nearest(problem: BoxProblem, multipliers: Array) -> tuple[Array, Flags]:
     place = np.arange(len(point))
     fixed, accuracy = lower == upper, TOLERANCE * scale
     rows = _Rows(place, lower, upper, point, width, fixed, accuracy, multipliers)
-    solution, solved = np.empty_like(point), np.zeros(len(point), bool)
+    solution, solved = np.zeros_like(point), np.zeros(len(point), bool)
     for _ in range(MAX_STEPS):
         slack = rows.point - _combine(rows.multipliers, matrix)  # (B, M)
         z = np.minimum(np.maximum(slack, 0.0), rows.width)

@@ -290,7 +290,7 @@ def test_explain_prints_keeps_and_the_report_shows(here, capsys):
 def test_a_rule_has_importance_but_no_gradients(here, capsys):
     assert main(["explain", RULE, "--repeats", "1"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "no integrated gradients: EqualWeight decides by a rule" in shown
+    assert "no integrated gradients: equal_weight decides by a rule" in shown
     assert "No limits were set." in shown
     assert main(["report", RULE, "--output", "rule.html"]) == 0
     assert "decides by a rule" in Path("rule.html").read_text()
