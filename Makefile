@@ -1,5 +1,6 @@
 # make demo    the main job: train, compare out of sample, report     make test    the tests
 # make check   format, lint, types, import arrows                     make bench   speed, as ratios
+# make soak    what takes too long for every change: thousands of hostile inputs, kills, many seeds
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,8 +8,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 export OMP_NUM_THREADS ?= 1
+CASES ?= 3000
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench soak clean
 
 demo: $(READY)
 	$(BIN)/allocgym compare --seeds 2
@@ -24,6 +26,10 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+soak: $(READY)
+	ALLOCGYM_FUZZ_CASES=$(CASES) $(BIN)/pytest -q -n 2 --dist worksteal tests/test_fuzz.py
+	$(BIN)/pytest -q -n 2 --dist worksteal -m soak
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
