@@ -22,7 +22,7 @@ from agents.base import Agent, Task
 from agents.rollout import Rollout, path_metrics, roll
 from experiments.monitor import play
 from market import Market, SettingError
-from market.market import simple_returns
+from market.market import PANELS, simple_returns
 
 PRICES = "past returns"
 BLOCK = 21
@@ -133,9 +133,9 @@ def _seen(market: Market, group: str, members: tuple[str, ...], rows: np.ndarray
     if group == PRICES and not members:
         returns = market.returns[rows]
         prices = market.prices[0] * np.cumprod(np.vstack([returns[:1] * 0, returns[1:]]) + 1.0, 0)
-        return dataclasses.replace(
-            market, prices=prices, returns=simple_returns(prices), opens=None, highs=None, lows=None
-        )
+        changed: dict[str, Any] = {key: None for key in PANELS if key != "volume"}
+        changed |= {"prices": prices, "returns": simple_returns(prices)}
+        return dataclasses.replace(market, **changed)
     features, context = np.array(market.features), np.array(market.context)
     for place, name in enumerate(market.feature_names):
         if name in members:

@@ -243,4 +243,10 @@ def _summed(panel: np.ndarray, firsts: np.ndarray, lasts: np.ndarray) -> np.ndar
     return np.where(count > 0, total, np.nan)
 
 
-_PANELS = {"opens": _first_known, "highs": _highest, "lows": _lowest, "volume": _summed}
+_PANELS = {
+    "opens": _first_known,
+    "highs": _highest,
+    "lows": _lowest,
+    "closes": _last_known,
+    "volume": _summed,
+}

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from market.errors import DataError, InputError, SettingError
-from market.market import Market
+from market.market import PANELS, Market
 from market.what_if import World, begun, cut, poisoned, rescaled, world_dates
 
 TESTS = ("truncate", "poison", "scale", "start")
@@ -264,7 +264,7 @@ def _market_table(market: Market, prices: bool) -> pd.DataFrame:
     if prices:
         panels = {"price": np.where(market.tradable, market.prices, np.nan)}
         panels["tradable"] = market.tradable
-        for key in ("opens", "highs", "lows", "volume"):
+        for key in PANELS:
             if (panel := getattr(market, key)) is not None:
                 panels[key] = panel
         for key, panel in panels.items():

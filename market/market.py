@@ -40,6 +40,7 @@ from market.validation import (
 )
 
 CASH = "cash"
+PANELS = ("volume", "opens", "highs", "lows", "closes")  # (T, N), each of them optional
 _PERIODS = (365, 252, 52, 12, 4, 1)
 
 Date = str | pd.Timestamp | np.datetime64 | Any
@@ -59,7 +60,9 @@ class Market:
         feature_names: (F,).
         context: Finite features shared by all assets, (T, G) float32.
         context_names: (G,).
-        volume, opens, highs, lows: (T, N) float64 or None.
+        volume, opens, highs, lows: (T, N) float64 or None; on the scale of the prices.
+        closes: Closes as they were paid, where the prices are adjusted for later dividends or
+            splits, (T, N) float64; None where the prices are what was paid.
         sectors: Asset name -> group.
         tradable: Whether the asset can be held from t to t+1, (T, N); finite prices when not given.
         risk_free: Simple rate earned from t-1 to t, known at t-1, (T,); zeros when not given.
@@ -84,6 +87,7 @@ class Market:
     opens: np.ndarray | None = None
     highs: np.ndarray | None = None
     lows: np.ndarray | None = None
+    closes: np.ndarray | None = None
     sectors: dict[str, str] = field(default_factory=dict)
     tradable: np.ndarray = None  # type: ignore[assignment]
     risk_free: np.ndarray = None  # type: ignore[assignment]
@@ -121,7 +125,7 @@ class Market:
         put("features", np.asarray(self.features, np.float32))
         put("context", np.asarray(self.context, np.float32))
         put("risk_free", _own(self.risk_free, np.float64))
-        traded = {key: getattr(self, key) for key in ("volume", "opens", "highs", "lows")}
+        traded = {key: getattr(self, key) for key in PANELS}
         self.__dict__.update({k: None if v is None else _own(v, float) for k, v in traded.items()})
         check_panels(self)
         for entry in dataclasses.fields(self):

@@ -171,12 +171,14 @@ def check_panels(market: Market) -> None:
         t, g = (int(x) for x in bad[0])
         where = f"context '{market.context_names[g]}', row {t} ({market.dates[t]:%Y-%m-%d})"
         raise DataError(f"{market.name}: {where}: value is not finite")
-    for key in ("volume", "opens", "highs", "lows"):
+    least = {"volume": ">= 0", "opens": ">= 0", "highs": ">= 0", "lows": ">= 0", "closes": "> 0"}
+    for key, rule in least.items():
         panel = getattr(market, key)
         if panel is None:
             continue
         check_shape(market, key, shape)
-        refuse(market, np.isinf(panel) | (panel < 0), panel, f"{key} {{}} must be finite and >= 0")
+        below = panel < 0 if rule == ">= 0" else panel <= 0
+        refuse(market, np.isinf(panel) | below, panel, f"{key} {{}} must be finite and {rule}")
     unknown = set(market.sectors) - set(market.assets)
     if unknown:
         raise DataError(f"{market.name}: sectors name unknown assets {sorted(unknown)}")

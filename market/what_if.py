@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 
 from market.errors import DataError
-from market.market import CASH, Market
+from market.market import CASH, PANELS, Market
 from market.returns import simple_returns
 
 World = Any  # Market | pd.DataFrame | Mapping[str, World] | tuple[World, ...]
 
 KNOWN_BY = ("published", "available_at", "date", "period_end", "timestamp", "time")
 FACTOR = 7.0
-_PANELS = ("prices", "opens", "highs", "lows", "volume")
+_PANELS = ("prices", *PANELS)
 _TEXT = "profit warning, fraud, loss, default and bankruptcy"
 
 
@@ -79,12 +79,15 @@ def rescaled(world: World) -> World:
     """As a later split or another currency would show the past: prices times 7, or one seventh.
 
     Risky assets take turns, volumes change inversely. A table called "fundamentals" holds figures
-    per share and changes as prices do, each asset by its own factor; other tables stay. Where there
-    is no market, tables indexed by date are its prices.
+    per share and changes as prices do, each asset by its own factor; other tables stay. Where the
+    market has the closes as they were paid, neither they nor the figures beside them change: what
+    comes later rewrites the adjusted prices alone. Where there is no market, tables indexed by date
+    are its prices.
     """
     markets = [part for part in _parts(world) if isinstance(part, Market)]
     if not markets:
         return _each(world, lambda part: part, lambda part: part * FACTOR if _dated(part) else part)
+    as_paid = markets[0].closes is not None
     factors = {
         asset: 1.0 if asset == CASH else FACTOR ** (1 - 2 * (number % 2))
         for number, asset in enumerate(markets[0].assets)
@@ -102,7 +105,7 @@ def rescaled(world: World) -> World:
             return {key: walk(value, key) for key, value in part.items()}
         if isinstance(part, tuple):
             return tuple(walk(value) for value in part)
-        return per_share(part) if name == "fundamentals" else part
+        return per_share(part) if name == "fundamentals" and not as_paid else part
 
     return walk(world)
 
@@ -226,7 +229,7 @@ def _rescaled_market(market: Market, factors: np.ndarray) -> Market:
     changes = {
         key: panel / factors if key == "volume" else panel * factors
         for key in _PANELS
-        if (panel := getattr(market, key)) is not None
+        if key != "closes" and (panel := getattr(market, key)) is not None
     }
     return _rebuilt(market, **changes)
 

@@ -11,6 +11,7 @@ import pytest
 
 from market import DataError, InputError, Market, SettingError, load_market
 from market.calendar import period_ends, resample, shared_rows, weekend_traders
+from market.market import PANELS
 from market.returns import simple_returns
 
 # Two weeks from a Wednesday; Friday the 10th is a holiday; Monday the 13th is an unfinished week.
@@ -34,7 +35,7 @@ def small(**fields: Any) -> Market:
 
 def test_weeks_by_hand() -> None:
     panel = np.column_stack([np.arange(1.0, 9), np.arange(11.0, 19), np.full(8, np.nan)])
-    weekly = resample(small(volume=panel, opens=panel, highs=panel, lows=panel), "weekly")
+    weekly = resample(small(**dict.fromkeys(PANELS, panel)), "weekly")
     assert [f"{date:%Y-%m-%d}" for date in weekly.dates] == ["2020-01-03", "2020-01-10"]
     np.testing.assert_array_equal(weekly.prices[:, :2], [[12, 18], [14, 24]])
     np.testing.assert_allclose(weekly.returns[1, :2], [14 / 12 - 1, 24 / 18 - 1], rtol=1e-15)
@@ -45,6 +46,7 @@ def test_weeks_by_hand() -> None:
     np.testing.assert_array_equal(weekly.opens, [[1, 11, nan], [4, 14, nan]])
     np.testing.assert_array_equal(weekly.highs, [[3, 13, nan], [7, 17, nan]])
     np.testing.assert_array_equal(weekly.lows, [[1, 11, nan], [4, 14, nan]])
+    np.testing.assert_array_equal(weekly.closes, [[3, 13, nan], [7, 17, nan]])
     assert weekly.feature_names == ("return",)
     np.testing.assert_allclose(weekly.features[1, 0, 0], 14 / 12 - 1, rtol=1e-6)
     assert "the last 1 rows are no whole period" in weekly.notes[-1]

@@ -85,9 +85,25 @@ def test_a_single_asset_file_has_its_panels_adjusted(tmp_path: Path) -> None:
     assert market.assets == ("SPY", "cash")
     np.testing.assert_array_equal(market.prices[:, 0], [5.0, 5.5])
     assert market.opens is not None and market.highs is not None and market.volume is not None
+    np.testing.assert_array_equal(market.closes, [[10, np.nan], [11, np.nan]])
     np.testing.assert_allclose(market.opens[:, 0], [4.5, 5.0])
     np.testing.assert_allclose(market.highs[:, 0], [5.5, 6.0])
     np.testing.assert_array_equal(market.volume, [[100, np.nan], [np.nan, np.nan]])
+
+
+def test_closes_as_paid_go_along_with_gaps_other_files_and_chosen_assets(tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        "date,close,adj close\n2020-01-01,10,5\n2020-01-03,12,6\n2020-01-06,13,7\n",
+        "A.csv",
+    )
+    put(tmp_path, "date,close\n2020-01-01,3\n2020-01-02,4\n2020-01-03,4\n2020-01-06,5\n", "B.csv")
+    market = load_market("files", path=tmp_path, max_gap=2)
+    np.testing.assert_array_equal(market.prices[:, 0], [5, 5, 6, 7])
+    np.testing.assert_array_equal(market.closes[:, 0], [10, 10, 12, 13])  # type: ignore[index]
+    np.testing.assert_array_equal(market.closes[:, 1], [3, 4, 4, 5])  # type: ignore[index]
+    chosen = load_market("files", path=tmp_path, max_gap=2, assets=["B", "A"])
+    np.testing.assert_array_equal(chosen.closes[:, 1], [10, 10, 12, 13])  # type: ignore[index]
 
 
 def test_a_long_file_keeps_volume_and_late_listings(tmp_path: Path) -> None:

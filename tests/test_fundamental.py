@@ -1,13 +1,16 @@
 """Fundamentals: numbers by hand, a slow independent join, and nothing before its publication."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from market import DataError, Market, SettingError
+from market import SOURCES, DataError, Market, SettingError
+from market.audit import audit, audit_function
 from market.features import build_features
+from market.sample_tables import sample_tables
 
 DATES = pd.bdate_range("2019-01-01", "2021-12-31")
 
@@ -216,3 +219,56 @@ def test_a_report_twice_and_a_missing_column_are_named() -> None:
         build_features(market_of(), ["price_to_book"])
     with pytest.raises(SettingError, match="lag must be a whole number >= 0, got -1"):
         column("price_to_book(-1)", [row])
+
+
+# ---- the price of the day, where later dividends rewrite the adjusted one
+
+
+def dividend_file(folder: Path, later_dividend: float, name: str = "A.csv") -> Path:
+    """One share at 50 throughout; the last day's dividend lowers all adjusted closes before it."""
+    adjusted = np.full(len(DATES), 50.0)
+    adjusted[:-1] *= 1.0 - later_dividend
+    frame = pd.DataFrame({"date": DATES, "close": 50.0, "adj close": adjusted})
+    frame.to_csv(folder / name, index=False)
+    return folder / name
+
+
+RATIOS = {"price_to_earnings": 5.0, "earnings_yield": 0.2, "price_to_book": 2.5}
+
+
+@pytest.mark.parametrize("spec", [*RATIOS, "dividend_yield"])
+def test_a_later_dividend_moves_no_earlier_ratio(tmp_path: Path, spec: str) -> None:
+    ends = [f"2018-{end}" for end in ("03-31", "06-30", "09-30", "12-31")]
+    figures = {"earnings_per_share": 2.5, "book_value": 20.0, "dividends": 0.5}
+    table = pd.DataFrame([report("A", end, end, **figures) for end in ends])
+    found = []
+    for dividend in (0.0, 0.2):
+        path = dividend_file(tmp_path, dividend)
+        market, _ = SOURCES["files"](path=path)  # type: ignore[misc]
+        assert market.prices[0, 0] == pytest.approx(50.0 * (1.0 - dividend))
+        assert market.closes is not None and (market.closes[:, 0] == 50.0).all()
+        found.append(build_features(market, [spec], {"fundamentals": table}).features[:, 0, 0])
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_allclose(found[0], RATIOS.get(spec, 0.04), rtol=1e-6)
+
+
+def test_a_ratio_to_an_adjusted_price_is_caught_where_the_price_paid_is_known() -> None:
+    rng = np.random.default_rng(1)
+    steps = rng.normal(0, 0.01, (len(DATES), 3))
+    paid = 50 * np.exp(steps.cumsum(0))
+    later = np.exp(-0.0001 * np.arange(len(DATES))[::-1])[:, None]
+    market = Market.from_prices(
+        pd.DataFrame(paid * later, DATES, [*"ABC"]), cash_rate=None, closes=paid
+    )
+    tables = sample_tables(market)
+
+    def old_way(world: Any) -> np.ndarray:
+        by_paid = build_features(world[0], ["price_to_earnings"], world[1]).features[:, :, 0]
+        return by_paid * world[0].prices / world[0].closes
+
+    verdict = {f.test: f.verdict for f in audit_function(old_way, (market, tables), dates=5)}
+    assert verdict["scale"] == "FAIL"
+    for spec in (*RATIOS, "dividend_yield"):
+        report = audit(market, [spec], tables=tables, joins=False, dates=5)
+        assert report.passed, report.leaks
+        assert {f.verdict for f in report.findings if f.test == "scale"} == {"pass"}

@@ -190,6 +190,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         {"volume": spoilt(PRICES, 1, 0, -5)},
         "column 'A', row 1 (2020-01-02): volume -5.0 must be finite and >= 0",
     ),
+    "a close of nothing": ({"closes": spoilt(PRICES, 1, 1, 0.0)}, "closes 0.0 must be finite"),
     "infinite highs": ({"highs": spoilt(PRICES, 1, 0, np.inf)}, "highs inf must be finite"),
     "opens of another shape": (
         {"opens": PRICES[:, :1]},
@@ -349,6 +350,7 @@ def test_the_fingerprint_covers_all_that_changes_a_result(market: Market) -> Non
         opens=prices,
         highs=prices,
         lows=prices,
+        closes=prices,
         sectors={market.assets[0]: "x"},
     )
     seen = {market.fingerprint(), whole.fingerprint()}
@@ -359,6 +361,7 @@ def test_the_fingerprint_covers_all_that_changes_a_result(market: Market) -> Non
         "opens": prices * 1.01,
         "highs": prices * 1.01,
         "lows": prices * 0.99,
+        "closes": prices * 1.02,
         "risk_free": whole.risk_free + 1e-6,
         "tradable": spoilt(whole.tradable, 3, 0, False),
         "context": np.ones((market.n_periods, 1)),
@@ -369,7 +372,13 @@ def test_the_fingerprint_covers_all_that_changes_a_result(market: Market) -> Non
     changes["context_names"] = ("one",)
     one_by_one = [{key: value} for key, value in changes.items() if "context" not in key]
     one_by_one.append({key: changes[key] for key in ("context", "context_names")})
-    one_by_one += [{"volume": None}, {"opens": None}, {"highs": None}, {"lows": None}]
+    one_by_one += [
+        {"volume": None},
+        {"opens": None},
+        {"highs": None},
+        {"lows": None},
+        {"closes": None},
+    ]
     for change in one_by_one:
         other = dataclasses.replace(whole, **change).fingerprint()
         assert other not in seen, change.keys()

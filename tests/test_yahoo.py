@@ -100,7 +100,10 @@ def test_prices_are_adjusted_and_panels_follow(
     np.testing.assert_allclose(market.highs[:, 1], truth["High"] * 0.9)
     np.testing.assert_array_equal(market.volume[:, 1], truth["Volume"])
     assert market.notes[0].startswith("2 tickers from Yahoo Finance, downloaded 20")
+    assert market.closes is not None and market["2020-01-08":].closes is not None
+    np.testing.assert_array_equal(market.closes[:, 1], truth["Close"])
     raw = load("AAA", "BBB", adjusted=False)
+    assert raw.closes is None
     np.testing.assert_allclose(raw.prices[:, 1], truth["Close"])
     np.testing.assert_allclose(raw.opens[:, 1], truth["Open"])
 

@@ -7,9 +7,11 @@ missing, a report is taken as known `lag` days after its period's end, 90 by def
 US rules grant a company for its yearly report. A later row for the same period restates it from its
 own publication on.
 
-Per-share figures must be on the basis of the prices: with prices adjusted for later splits, figures
-adjusted for the same splits. With prices adjusted for dividends too, ratios of distant years come
-out too low.
+The price is the close as it was paid (`Market.closes`) where the source has it beside an adjusted
+one, so that no later dividend moves a ratio; else it is the price there is, and with prices
+adjusted for dividends the ratios of distant years come out too low. Per-share figures must be on
+the basis of that price: where it is adjusted for later splits, as Yahoo's close is, adjusted for
+the same splits.
 
 A figure over twelve months is the sum of the last `reports` reports (4 quarters; 1 where reports
 are yearly, or already cover twelve months). It is unknown where one of them is missing.
@@ -56,7 +58,7 @@ def price_to_earnings(
     Source: Basu, Journal of Finance 32 (1977).
     """
     earned = _known(market, tables, "earnings", lag, lambda p, v: _year(p, v, reports))
-    return market.prices / np.where(earned > 0.0, earned, np.nan)
+    return _paid(market) / np.where(earned > 0.0, earned, np.nan)
 
 
 def earnings_yield(market: Market, tables: Tables, reports: int = 4, lag: int = LAG) -> np.ndarray:
@@ -66,9 +68,8 @@ def earnings_yield(market: Market, tables: Tables, reports: int = 4, lag: int = 
 
     Source: Basu, Journal of Finance 32 (1977).
     """
-    return (
-        _known(market, tables, "earnings", lag, lambda p, v: _year(p, v, reports)) / market.prices
-    )
+    earned = _known(market, tables, "earnings", lag, lambda p, v: _year(p, v, reports))
+    return earned / _paid(market)
 
 
 def price_to_book(market: Market, tables: Tables, lag: int = LAG) -> np.ndarray:
@@ -79,7 +80,7 @@ def price_to_book(market: Market, tables: Tables, lag: int = LAG) -> np.ndarray:
     Source: Fama & French, Journal of Finance 47 (1992).
     """
     book = _known(market, tables, "book", lag)
-    return market.prices / np.where(book > 0.0, book, np.nan)
+    return _paid(market) / np.where(book > 0.0, book, np.nan)
 
 
 def earnings_growth(market: Market, tables: Tables, reports: int = 4, lag: int = LAG) -> np.ndarray:
@@ -109,7 +110,12 @@ def dividend_yield(market: Market, tables: Tables, reports: int = 4, lag: int = 
     Source: Fama & French, Journal of Financial Economics 22 (1988).
     """
     paid = _known(market, tables, "dividends", lag, lambda p, v: _year(p, v, reports))
-    return paid / market.prices
+    return paid / _paid(market)
+
+
+def _paid(market: Market) -> np.ndarray:
+    """What a share cost on the day, as far as the source tells, (T, N)."""
+    return market.prices if market.closes is None else market.closes
 
 
 def _year(periods: Sequence[int], values: Sequence[float], reports: int) -> float:

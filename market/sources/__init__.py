@@ -14,7 +14,7 @@ import pandas as pd
 from market.calendar import Frequency, resample
 from market.errors import DataError, SettingError
 from market.features import DEFAULT_FEATURES, build_features, rows_needed, warmup_rows
-from market.market import CASH, Date, Market
+from market.market import CASH, PANELS, Date, Market
 from market.names import unknown_name
 from market.sources.bundled import UNIVERSES, macro_tables
 from market.sources.files import files
@@ -131,7 +131,7 @@ def select_assets(market: Market, assets: Sequence[str]) -> Market:
     kept = [market.assets[column] for column in order]
     changes: dict[str, Any] = {
         key: panel[:, order]
-        for key in ("prices", "returns", "features", "tradable", "volume", "opens", "highs", "lows")
+        for key in ("prices", "returns", "features", "tradable", *PANELS)
         if (panel := getattr(market, key)) is not None
     }
     changes["optimum"] = market.optimum if kept == list(market.assets) else None

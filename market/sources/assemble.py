@@ -68,7 +68,10 @@ class Assembly:
         ]
         for note in notes:
             log.log(logging.INFO if note in panels.facts else logging.WARNING, "%s", note)
-        panels = panels._replace(notes=notes, fields={**panels.fields, "close": prices})
+        fields = {**panels.fields, "close": prices}
+        if "closes" in fields:
+            fields["closes"] = repair.carried(fields["closes"], panels.fields["close"], prices)
+        panels = panels._replace(notes=notes, fields=fields)
         return self._with_cash(name, panels, tradable)
 
     @property

@@ -5,7 +5,7 @@
     single   date, open, high, low, close  one asset, called like the file
 
 Where there is an adjusted close it is the price, and open, high and low are scaled by the same
-factor.
+factor; the close as it was paid is kept beside it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Place(NamedTuple):
 class Panels(NamedTuple):
     """Panels by field, (T, N), with the line of the file each cell stands on.
 
-    `fields["close"]` is always there; the others are as in `Market`. Dates rise.
+    `fields["close"]`, the prices, is always there; the others are as in `Market`. Dates rise.
     """
 
     dates: pd.DatetimeIndex
@@ -134,6 +134,8 @@ def combine(name: str, parts: Sequence[Panels]) -> Panels:
         rows, columns = dates.get_indexer(part.dates), slice(column, column + len(part.assets))
         for field, panel in part.fields.items():
             fields[field][rows, columns] = panel
+        if "closes" in found and "closes" not in part.fields:
+            fields["closes"][rows, columns] = part.fields["close"]
         lines[rows, columns] = part.lines
         column += len(part.assets)
     places = [place for part in parts for place in part.places]
@@ -261,6 +263,7 @@ def _adjusted(table: Table, fields: dict[str, np.ndarray]) -> dict[str, np.ndarr
     if adjusted is not None and "close" in fields:
         factor = adjusted / fields["close"]
         fields |= {key: fields[key] * factor for key in ("opens", "highs", "lows") if key in fields}
+        fields["closes"] = fields["close"]
     if adjusted is not None:
         fields["close"] = adjusted
     return fields

@@ -41,6 +41,20 @@ def carry_gaps(
     return filled, tradable, tradable & ~known, listed & ~tradable
 
 
+def carried(panel: np.ndarray, prices: np.ndarray, filled: np.ndarray) -> np.ndarray:
+    """Another panel of prices on the rows to which `prices` were carried, (T, N).
+
+    Args:
+        panel: Such as closes as they were paid.
+        prices: nan where missing.
+        filled: What `carry_gaps` made of them.
+
+    """
+    rows = np.arange(len(prices))[:, None]
+    last = np.maximum.accumulate(np.where(np.isfinite(prices), rows, 0), axis=0)
+    return np.where(np.isfinite(filled), np.take_along_axis(panel, last, axis=0), panel)
+
+
 def gap_notes(
     dates: pd.DatetimeIndex,
     assets: list[str],

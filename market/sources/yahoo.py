@@ -65,7 +65,8 @@ def yahoo(
 
     Args:
         tickers: Such as ["SPY", "TLT", "^VIX"].
-        adjusted: Whether prices are adjusted for dividends, so that returns are total returns.
+        adjusted: Whether prices are adjusted for dividends, so that returns are total returns; the
+            closes before that, adjusted for splits only, are `Market.closes`.
         refresh: Whether to download again what the cache holds. Without a connection the copies in
             the cache are used, with a note.
         cache: Folder of downloads; $ALLOCGYM_CACHE or the platform's place when not given.
@@ -224,7 +225,7 @@ def _panels(ticker: str, frame: pd.DataFrame, adjusted: bool) -> Panels:
     if adjusted:
         factor = total / fields["close"]
         fields |= {key: fields[key] * factor for key in ("opens", "highs", "lows")}
-        fields["close"] = total
+        fields |= {"close": total, "closes": fields["close"]}
     lines = np.zeros((len(frame), 1), int)
     return Panels(pd.DatetimeIndex(frame.index), [ticker], fields, lines, [Place("yahoo")], [])
 
