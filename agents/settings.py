@@ -30,20 +30,47 @@ def build_settings(kind: type[Settings], given: Mapping[str, Any], owner: str) -
         owner: What errors call the thing that is being set up.
 
     Raises:
-        SettingError: If a key is unknown, or a value has the wrong type or is out of range.
+        SettingError: If a key is unknown, or naming every value of the wrong type, else every one
+            that is out of range.
 
     """
     known = [entry.name for entry in dataclasses.fields(kind)]  # type: ignore[arg-type]
     hints = get_type_hints(kind)
-    for key, value in given.items():
+    for key in given:
         if key not in known:
             raise unknown_name(f"setting of {owner}", key, known)
-        if not _fits(value, hints[key]):
-            raise SettingError(f"{owner}: {key} must be {_described(hints[key])}, got {value!r}")
+    wrong = [
+        f"{key} must be {_described(hints[key])}, got {value!r}"
+        for key, value in given.items()
+        if not _fits(value, hints[key])
+    ]
+    if wrong:
+        raise SettingError(f"{owner}: {'; '.join(wrong)}")
     try:
         return kind(**given)
     except SettingError as error:
-        raise SettingError(f"{owner}: {error}") from None
+        told = [text for key in given if (text := _out_of_range(kind, key, given))]
+        raise SettingError(f"{owner}: {'; '.join(dict.fromkeys(told)) or error}") from None
+
+
+class RangeError(SettingError):
+    """A number outside of its interval, whatever the other settings are."""
+
+
+def _out_of_range(kind: type, key: str, given: Mapping[str, Any]) -> str:
+    """Why one value is refused beside the defaults of all others, if it is out of its range."""
+    needed = {
+        entry.name: given[entry.name]
+        for entry in dataclasses.fields(kind)
+        if entry.default is entry.default_factory is dataclasses.MISSING and entry.name in given
+    }
+    try:
+        kind(**needed | {key: given[key]})
+    except RangeError as error:
+        return str(error)
+    except SettingError:  # a clash with a default that is not what was asked for
+        return ""
+    return ""
 
 
 def require(settings: Any, **intervals: str) -> None:
@@ -54,7 +81,7 @@ def require(settings: Any, **intervals: str) -> None:
     for key, interval in intervals.items():
         value = getattr(settings, key)
         if isinstance(value, (int, float)) and not _inside(value, interval):
-            raise SettingError(f"{key} must be in {interval}, got {value!r}")
+            raise RangeError(f"{key} must be in {interval}, got {value!r}")
 
 
 def as_dict(settings: Any) -> dict[str, Any]:

@@ -24,6 +24,19 @@ GREATEST_REWARD = 1e12  # what is beyond overflows when a learner squares it in 
 Result = TypeVar("Result")
 
 
+class RewardFault(SettingError):
+    """A reward that is no number a learner can use.
+
+    Attributes:
+        row: Of the portfolio in its batch, one index a batch axis.
+
+    """
+
+    def __init__(self, message: str, row: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.row = row
+
+
 @dataclass(frozen=True)
 class PlugIn(Reward):
     """Somebody else's reward: its values are checked, its errors are reported under its name.
@@ -127,7 +140,8 @@ def check_reward(values: Any, name: str, like: Array) -> Array:
         like: An array of the shape and library they must have, (*B,).
 
     Raises:
-        SettingError: Naming the reward, the rule and the first value that breaks it, with its row.
+        SettingError: Naming the reward and the rule.
+        RewardFault: Naming the first value that breaks it, with its row.
 
     """
     xp = np if isinstance(like, np.generic) else namespace(like)
@@ -148,9 +162,10 @@ def check_reward(values: Any, name: str, like: Array) -> Array:
     if not bool(xp.all(within)):
         row = tuple(int(i) for i in np.argwhere(~np.asarray(within))[0])
         where = f" in row {row[0] if len(row) == 1 else row}" if row else ""
-        raise SettingError(
+        raise RewardFault(
             f"reward `{name}` must be finite and within {GREATEST_REWARD:g}, "
-            f"got {float(array[row]):g}{where}"
+            f"got {float(array[row]):g}{where}",
+            row,
         )
     return array
 

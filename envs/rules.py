@@ -26,8 +26,8 @@ from envs.constraints import ConstraintSet, Flags
 from envs.costs import Cost, ProportionalCost
 from envs.game_state import GameState, Outcome
 from envs.observations import observed
-from envs.rewards import Reward, make_reward
-from envs.simulator import Row, State, drift, step
+from envs.rewards import Memory, Reward, make_reward
+from envs.simulator import Row, State, Transition, drift, step
 from market import DataError, Market, SettingError, load_market
 
 __all__ = ["GameState", "Outcome", "Rules"]
@@ -212,12 +212,31 @@ class Rules:
                 portfolio_return=total,
             )
         terminated = portfolio.value <= self.ruin
-        terms, memory = self.reward.terms(transition, state.memory)
+        terms, memory = self._rewarded(transition, state)
         first, *others = terms.values()
         reward: Any = sum(others, start=first)
         following = GameState(t_next, state.start, state.end, portfolio, memory, limits)
         outcome = Outcome(transition, reward, terms, terminated, truncated, binding, unmet, closed)
         return following, outcome
+
+    def _rewarded(self, transition: Transition, state: GameState) -> tuple[dict[str, Any], Memory]:
+        """The reward's terms and memory; a fault of it is told with its step and date."""
+        try:
+            return self.reward.terms(transition, state.memory)
+        except SettingError as fault:
+            place = self._place(state, getattr(fault, "row", None))
+            raise SettingError(f"{fault} ({place})") from fault
+
+    def _place(self, state: GameState, row: tuple[int, ...] | None) -> str:
+        """Step and date of a portfolio of the batch; of all where it is not known which."""
+        t, dates = np.asarray(state.t), self.market.dates
+        if row is None and t.ndim:
+            span = f"{dates[t.min()]:%Y-%m-%d} .. {dates[t.max()]:%Y-%m-%d}"
+            return f"in a step of {t.size} environments decided on {span}"
+        index = () if row is None else row
+        step = t[index] - np.asarray(state.start)[index] + 1
+        whose = f"environment {', '.join(map(str, index))}, " if index else ""
+        return f"{whose}step {step}, decided on {dates[t[index]]:%Y-%m-%d}"
 
     def _unless_holding(self, target: np.ndarray, held: np.ndarray, age: Any) -> np.ndarray:
         """The target on days of trading, the holdings on others and inside the band."""

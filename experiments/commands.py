@@ -24,6 +24,7 @@ from experiments.settings import (
     refuse_foreign_code,
     resolve,
     settings_file,
+    together,
 )
 from experiments.walk_config import WalkForwardConfig, last_window
 from experiments.yaml_file import Document, read_yaml
@@ -80,14 +81,14 @@ def train(argv: list[str]) -> int:
         refuse_foreign_code(document, line.pairs)
     options = list(options_of(ExperimentConfig))
     name = agent_name(document, line.pairs)
-    from experiments.agent_choice import agent_class
+    from experiments.agent_choice import agent_class, make_agent
 
     options += agent_options(agent_class(name), name)
     if "help" in line.flags:
         return _help("train", options, train)
     values = resolve(document, line.pairs, options)
-    values["agent"] = agent_config(values)
-    config = build(ExperimentConfig, values)
+    agent = values["agent"] = agent_config(values)
+    config, _ = together(lambda: build(ExperimentConfig, values), lambda: make_agent(agent))
     from experiments.compare import run_experiments
 
     done = run_experiments(

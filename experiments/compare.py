@@ -6,10 +6,11 @@ import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from agents.base import Agent
-from experiments.agent_choice import agent_class
+from experiments.agent_choice import agent_class, make_agent
 from experiments.config import CompareConfig, ExperimentConfig
 from experiments.pace import RULE
 from experiments.parallel import Outcome, run_trials
@@ -18,6 +19,7 @@ from experiments.progress import Display, display
 from experiments.reuse import foreign_code, is_done, other_software
 from experiments.run_dir import ensure_writable, run_path
 from experiments.runs import Run
+from experiments.settings import together
 from experiments.trial import Trial
 from experiments.walk_config import WalkForwardConfig, WindowedConfig
 from experiments.walk_forward import WalkPlan, prepare_walk
@@ -71,6 +73,7 @@ def run_experiments(
     by then; agents that do not learn run with one seed. Runs that are there already, made from the
     same settings and data, are kept as they are.
     """
+    together(*(partial(make_agent, config.agent) for config in experiments))
     first = experiments[0]
     market = read_market(first.data)
     experiments = sorted(experiments, key=_turn)

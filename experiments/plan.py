@@ -22,7 +22,7 @@ from experiments.config import (
 )
 from experiments.guard import Guard
 from experiments.run_dir import check_name, run_path
-from market import DataError, Market, SettingError, load_market
+from market import DataError, InputError, Market, SettingError, load_market
 from market.features import DEFAULT_FEATURES, expand_features
 from market.sources.bundled import UNIVERSES
 
@@ -151,7 +151,10 @@ def resolve_split(split: SplitConfig, source: str, market: Market) -> SplitConfi
         rows = [max(1, round(share * market.n_periods)) - 1 for share in FRACTIONS]
         train_end, valid_end = (market.dates[row].strftime("%Y-%m-%d") for row in rows)
         split = SplitConfig(train_end=train_end, valid_end=valid_end)
-    market.split(split.train_end, split.valid_end)
+    try:
+        market.split(split.train_end, split.valid_end)
+    except InputError as error:
+        raise SettingError(f"split.train_end and split.valid_end: {error}") from None
     return split
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
@@ -17,7 +17,7 @@ from experiments.config import AgentConfig
 from experiments.options import Option
 from experiments.values import Given, check_type, takes, written
 from experiments.yaml_file import Document, parse_value, read_yaml
-from market.errors import SettingError
+from market.errors import InputError, SettingError
 
 CODE = re.compile(r"([\w./\\~-]+):[^\W\d]\w*")
 _NEVER_CODE = ("data.options", "results", "experiment")
@@ -128,6 +128,19 @@ def build(kind: type, values: Mapping[str, Any]) -> Any:
     if problems:
         raise SettingError("; ".join(problems))
     return built
+
+
+def together(*checks: Callable[[], Any]) -> list[Any]:
+    """What each returns; where some refuse, the problems of all at once."""
+    made, problems = [], []
+    for check in checks:
+        try:
+            made.append(check())
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise SettingError("; ".join(problems))
+    return made
 
 
 def changed(config: Any, values: Mapping[str, Any]) -> Any:

@@ -142,8 +142,13 @@ DIVERGING: dict[str, dict[str, Any]] = {
 }
 
 
+OTHER_RATES = (1e5, 1e8, 1e11, 1e14, 1e18, 1e22, 1e30)
+
+
 @pytest.mark.filterwarnings("ignore:(overflow|invalid value):RuntimeWarning")  # of statistics
-@pytest.mark.parametrize("rate", [1e3, 1e25])
+@pytest.mark.parametrize(
+    "rate", [1e3, 1e25, *(pytest.param(rate, marks=pytest.mark.soak) for rate in OTHER_RATES)]
+)
 @pytest.mark.parametrize("name", sorted(DIVERGING))
 def test_divergence_stops_at_once_and_leaves_the_last_good_state(name, rate):
     settings: dict[str, Any] = {"steps": 3_000} | DIVERGING[name]
