@@ -154,7 +154,7 @@ def resolve_split(split: SplitConfig, source: str, market: Market) -> SplitConfi
     try:
         market.split(split.train_end, split.valid_end)
     except InputError as error:
-        raise SettingError(f"split.train_end and split.valid_end: {error}") from None
+        raise type(error)(f"split.train_end and split.valid_end: {error}") from None
     return split
 
 
