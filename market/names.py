@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,9 +15,26 @@ from market.errors import SettingError
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> SettingError:
     """The error for a name that is not in `valid`: says the nearest one and lists them all."""
     choices = sorted(valid)
-    near = difflib.get_close_matches(str(name), choices, n=1)
+    near = nearest(str(name), choices)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     return SettingError(f"unknown {kind} {str(name)!r}{hint} valid: {', '.join(choices) or 'none'}")
+
+
+def nearest(name: str, choices: Sequence[str]) -> list[str]:
+    """The choice that was likely meant, alone, or nothing.
+
+    That is one with the same letters and digits, or with those of the name's first word
+    ("AAPL US Equity"), else the most alike.
+    """
+    for part in (name, *re.split(r"[ .:/-]", name)[:1]):
+        same = [choice for choice in choices if _letters(choice) == _letters(part)]
+        if same:
+            return same[:1]
+    return difflib.get_close_matches(name, choices, n=1)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def parse_call(text: str, *, words: bool = False) -> tuple[str, list[Any], dict[str, Any]]:

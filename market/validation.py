@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from market.errors import DataError, SettingError
+from market.names import nearest
 
 if TYPE_CHECKING:
     from market.market import Market
@@ -181,4 +182,6 @@ def check_panels(market: Market) -> None:
         refuse(market, np.isinf(panel) | below, panel, f"{key} {{}} must be finite and {rule}")
     unknown = set(market.sectors) - set(market.assets)
     if unknown:
-        raise DataError(f"{market.name}: sectors name unknown assets {sorted(unknown)}")
+        near = nearest(min(unknown), sorted(set(market.assets) - set(market.sectors)))
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise DataError(f"{market.name}: sectors name unknown assets {sorted(unknown)}{hint}")

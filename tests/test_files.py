@@ -147,7 +147,9 @@ def test_a_cash_column_of_the_file_moves_to_the_end(tmp_path: Path) -> None:
 def test_sectors_from_a_file(tmp_path: Path) -> None:
     path = put(tmp_path, "asset,sector\nAAA,energy\nBBB,utilities\n", "sectors.csv")
     assert load(tmp_path, WIDE, sectors=path).sectors == {"AAA": "energy", "BBB": "utilities"}
-    bad = put(tmp_path, "asset,group\nAAA,energy\nBBB,utilities\n", "sectors.csv")
+    other = put(tmp_path, "Symbol,GICS Sector\nAAA,energy\nBBB,utilities\n", "sectors.csv")
+    assert load(tmp_path, WIDE, sectors=other).sectors == {"AAA": "energy", "BBB": "utilities"}
+    bad = put(tmp_path, "asset,colour\nAAA,energy\nBBB,utilities\n", "sectors.csv")
     with pytest.raises(DataError, match=r"sectors.csv: needs the columns asset and sector"):
         load(tmp_path, WIDE, sectors=bad)
 
@@ -522,6 +524,10 @@ def test_an_unreadable_file_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"allow_jumps": "maybe"}, "allow_jumps: must be true or false, got 'maybe'"),
         ({"calendar": "outer", "start": "01/02/2020"}, "start: '01/02/2020' is not a date; write"),
         ({"sectors": {"ZZZ": "energy"}}, "sectors name unknown assets ['ZZZ']"),
+        (
+            {"sectors": {"AAB": "energy", "BBB": "energy"}},
+            "sectors name unknown assets ['AAB']; did you mean 'AAA'?",
+        ),
         ({"delimiter": ";;"}, "delimiter"),
         ({"max_gaps": 3}, "max_gaps"),
     ],
@@ -672,8 +678,10 @@ def test_news_keep_their_zone_and_score(tmp_path: Path) -> None:
     assert frame["text"].tolist() == ["up", "down"]
     assert "left out, not numbers: source" in note
     market = load(tmp_path, WIDE, news=side, features=["sentiment"])
-    np.testing.assert_allclose(market.features[:, 0, 0], [0, 0.5, 0, 0])  # 10 in New York
-    np.testing.assert_allclose(market.features[:, 1, 0], [0, 0, -0.5, 0])  # after the close
+    np.testing.assert_allclose(market.features[:, 0, 0], [0.5, 0, 0])  # 10 in New York
+    words = "1 rows left out, before 2020-01-02: 'sentiment' is not known sooner"
+    assert words in market.notes
+    np.testing.assert_allclose(market.features[:, 1, 0], [0, -0.5, 0])  # after the close
 
 
 def test_any_table_comes_beside_any_source(tmp_path: Path) -> None:
@@ -714,7 +722,9 @@ def test_a_bad_side_table_is_named(tmp_path: Path, name: str, text: str, words: 
 
 def test_side_tables_about_nothing_or_of_no_form_are_refused(tmp_path: Path) -> None:
     side = put(tmp_path, FUNDAMENTALS.replace("AAA", "X").replace("BBB", "Y"), "figures.csv")
-    with pytest.raises(DataError, match=r"none of its assets \(X, X, Y, ..\) is among those"):
+    with pytest.raises(
+        DataError, match=r"none of its assets \(X, Y\) is among those with prices \(AAA"
+    ):
         load(tmp_path, WIDE, fundamentals=side)
     with pytest.raises(SettingError, match="tables: 'mine' must be a data frame or a path, got 7"):
         load_market(tables={"mine": 7})  # type: ignore[dict-item]

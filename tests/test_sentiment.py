@@ -182,12 +182,30 @@ def test_a_bad_table_is_named(market: Market, change: dict[str, Any], words: str
         build_features(market, ["sentiment"], {"news": pd.DataFrame(good | change)})
 
 
+def test_days_before_the_first_text_are_not_known(market: Market) -> None:
+    news = pd.DataFrame(
+        {
+            "timestamp": ["2021-03-04 10:00", "2021-03-05 10:00"],
+            "asset": ["B", "A"],
+            "score": [0.5, -1.0],
+        }
+    )
+    for spec, last in (("news_count", 0), ("sentiment", 0), ("news_count(2)", 2)):
+        found = build_features(market, [spec], {"news": news}).features[:, 0, 0]
+        first = 3 + last  # the 4th of March is row 3; windows of 2 days wait for it to pass
+        assert np.isnan(found[:first]).all() and np.isfinite(found[first:]).all()
+    late = news.assign(timestamp=["2021-05-04 10:00", "2021-05-05 10:00"])
+    assert np.isnan(build_features(market, ["news_count"], {"news": late}).features).all()
+    early = news.assign(timestamp=["2021-01-04 10:00", "2021-05-05 10:00"])
+    assert (build_features(market, ["news_count"], {"news": early}).features == 0.0).all()
+
+
 def test_a_table_without_texts_or_scores_is_named(market: Market) -> None:
     news = pd.DataFrame({"timestamp": ["2021-03-02"], "asset": ["A"], "headline": ["Gains"]})
     with pytest.raises(DataError, match="table 'news': needs a column 'text', got"):
         build_features(market, ["sentiment"], {"news": news})
     built = build_features(market, ["news_count"], {"news": news})
-    assert built.features[2, 0, 0] == 1.0 and built.features.sum() == 1.0
+    assert built.features[2, 0, 0] == 1.0 and np.nansum(built.features) == 1.0
 
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "gains", "loss", "day"]

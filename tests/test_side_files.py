@@ -168,8 +168,9 @@ def test_one_row_beside_the_prices_is_enough(tmp_path: Path) -> None:
     [
         ("AAA,Tech\nBBB,Oil\nAAA,Oil\n", "sec.csv: rows 2 and 4: asset 'AAA' appears twice"),
         (
-            "AAA,Tech\nZZZ,Oil\n",
-            "sec.csv: column 'asset', row 3: 'ZZZ' is not among the assets with prices (AAA, BBB)",
+            "aaa,Tech\nZZZ,Oil\n",
+            "sec.csv: none of its assets (aaa, ZZZ) is among those with prices (AAA, BBB); "
+            "'aaa': did you mean 'AAA'?",
         ),
     ],
 )
@@ -231,3 +232,87 @@ def test_a_forgotten_space_after_a_colon_is_said() -> None:
     assert parse_value("{mine: ../x.csv}") == {"mine": "../x.csv"}
     with pytest.raises(SettingError, match=r"'mine:../x' is a .* a space after .*{mine: ../x}"):
         parse_value("{mine:../x}")
+
+
+# ---- assets that a table does not know
+
+
+KNOWN = "knows 1 of 2 assets; the others (BBB) "
+SIDES = {
+    "fundamentals": (
+        "asset,period_end,published,eps\n{},2015-12-31,2016-02-01,1\n{},2015-12-31,2016-02-01,2\n"
+    ),
+    "news": "timestamp,asset,score\n2016-03-01,{},0.5\n2016-03-02,{},0.5\n",
+    "mine": "date,asset,value\n2016-03-01,{},0.5\n2016-03-02,{},0.5\n",
+}
+
+
+def load_beside(folder: Path, name: str, *assets: str) -> Market:
+    lines = SIDES[name].splitlines(keepends=True)[: 1 + len(assets)]
+    side = put(folder, "".join(lines).format(*assets), "side.csv")
+    return load(folder, **({"tables": {name: side}} if name == "mine" else {name: side}))
+
+
+@pytest.mark.parametrize(
+    ("name", "effect"),
+    [
+        ("fundamentals", "take the day's median"),
+        ("news", "score 0, as days without a text do"),
+        ("mine", "take the day's median"),
+    ],
+)
+def test_an_asset_that_a_table_does_not_know_is_said_with_the_near_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, effect: str
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        market = load_beside(tmp_path, name, "AAA", "BBBB")
+    words = f"table '{name}': {KNOWN}{effect}; names that have no prices: BBBB"
+    words += "; 'BBBB': did you mean 'BBB'?"
+    assert words in market.notes and caplog.messages.count(words) == 1
+    caplog.clear()
+    assert f"table '{name}': {KNOWN}{effect}" in load_beside(tmp_path, name, "AAA").notes
+    said = any("knows" in message for message in caplog.messages)
+    assert said is (name != "news")  # some assets are never written about
+    caplog.clear()
+    both = load_beside(tmp_path, name, "AAA", "BBB")
+    assert not any("knows" in note for note in (*both.notes, *caplog.messages))
+
+
+@pytest.mark.parametrize("name", list(SIDES))
+def test_a_table_that_knows_no_asset_is_refused_with_near_names(tmp_path: Path, name: str) -> None:
+    words = (
+        f"table '{name}': none of its assets (aaa, BBB US Equity) is among those with prices "
+        "(AAA, BBB); 'aaa': did you mean 'AAA'?; 'BBB US Equity': did you mean 'BBB'?"
+    )
+    with pytest.raises(DataError) as caught:
+        load_beside(tmp_path, name, "aaa", "BBB US Equity")
+    assert str(caught.value) == words
+
+
+def test_an_asset_without_a_sector_is_said(tmp_path: Path) -> None:
+    market = load(tmp_path, sectors=put(tmp_path, "asset,sector\nAAA,Tech\nZZZ,Oil\n", "sec.csv"))
+    assert market.sectors == {"AAA": "Tech"}
+    words = "belong to no group, and no cap on one binds them; names that have no prices: ZZZ"
+    assert f"sec.csv: {KNOWN}{words}" in market.notes
+
+
+def test_only_the_chosen_assets_need_be_known(tmp_path: Path) -> None:
+    side = put(tmp_path, SIDES["mine"].format("AAA", "ZZZ"), "side.csv")
+    market = load(tmp_path, tables={"mine": side}, assets=["AAA", "cash"])
+    assert not any("knows" in note for note in market.notes)
+    with pytest.raises(DataError, match=r"none of its assets \(AAA, ZZZ\) is among .* \(BBB\)"):
+        load(tmp_path, tables={"mine": side}, assets=["BBB", "cash"])
+
+
+@pytest.mark.parametrize(
+    ("name", "effect"),
+    [("news", "days after count as without a text"), ("mine", "its last figures stand on")],
+)
+def test_a_table_that_ends_long_before_the_prices_is_said(
+    tmp_path: Path, name: str, effect: str
+) -> None:
+    market = load_beside(tmp_path, name, "AAA", "BBB")
+    words = f"table '{name}' ends on 2016-03-02, 128 days before the prices: {effect}"
+    assert words in market.notes
+    early = put(tmp_path, "date,value\n2016-04-01,1\n2016-06-01,2\n", "side.csv")
+    assert not any("ends on" in note for note in load(tmp_path, tables={"mine": early}).notes)

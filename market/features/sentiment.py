@@ -11,11 +11,14 @@ be in `zone`, and those with an offset from UTC are the instants they say, read 
 without a time: nobody knows whether it was written before the close, so it counts for the next
 day. Days without a text score 0.
 
-The first day of a market counts what was written since its midnight. Longer windows do not reach
-over it, whose texts may be incomplete: their first `window` rows are not known.
+Days before the first text of the table are not known: no text does not say there was no news. The
+first day of a market counts what was written since its midnight. Longer windows do not reach over
+that first day, whose texts may be incomplete: they are not known for `window` rows.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -48,7 +51,7 @@ def sentiment(
     Source: Loughran & McDonald, Journal of Finance 66 (2011).
     """
     news = _news(market, tables, model, cutoff, zone)
-    count, total = (_rolling(_summed(market, news, key), window) for key in ("one", "score"))
+    count, total = (_rolling(market, news, key, window) for key in ("one", "score"))
     mean = np.divide(total, count, out=0.0 * count, where=count > 0.5)
     return _of_assets(tables, mean)
 
@@ -68,7 +71,7 @@ def sentiment_dispersion(
     Source: Antweiler & Frank, Journal of Finance 59 (2004), their disagreement.
     """
     news = _news(market, tables, model, cutoff, zone)
-    sums = (_rolling(_summed(market, news, key), window) for key in ("one", "score", "square"))
+    sums = (_rolling(market, news, key, window) for key in ("one", "score", "square"))
     count, total, squares = sums
     safe = np.maximum(count, 1.0)
     variance = np.maximum(squares / safe - (total / safe) ** 2, 0.0)
@@ -87,7 +90,7 @@ def news_count(
     """
     table = find_table(tables, "news", "news_count")
     placed = _placed(market, table, cutoff, zone)
-    return _of_assets(tables, _rolling(_summed(market, placed, "one"), window))
+    return _of_assets(tables, _rolling(market, placed, "one", window))
 
 
 def market_rows(times: pd.Series, dates: pd.DatetimeIndex, cutoff: str, zone: str) -> np.ndarray:
@@ -105,19 +108,27 @@ def market_rows(times: pd.Series, dates: pd.DatetimeIndex, cutoff: str, zone: st
     return np.searchsorted(closes, local, side="left")
 
 
-def _news(market: Market, tables: Tables, model: str, cutoff: str, zone: str) -> pd.DataFrame:
-    """Texts with the row and column they belong to, and their score."""
+class _News(NamedTuple):
+    """Texts with the row and column of the market that they belong to, and the first row of any."""
+
+    texts: pd.DataFrame
+    begins: int
+
+
+def _news(market: Market, tables: Tables, model: str, cutoff: str, zone: str) -> _News:
+    """The texts that fall into the market, with their score."""
     table = find_table(tables, "news", "sentiment")
-    placed = _placed(market, table, cutoff, zone)
+    news = _placed(market, table, cutoff, zone)
+    place = news.texts["place"]
     if not model and "score" in table.columns:
-        scores = _ready_scores(table)[placed["place"]]
+        scores = _ready_scores(table)[place]
     else:
-        texts = table[find_column(table, "news", ["text"])].iloc[placed["place"]]
+        texts = table[find_column(table, "news", ["text"])].iloc[place]
         scores = score_texts(tuple(texts.fillna("").astype(str)), model)
-    return placed.assign(score=scores, square=np.square(scores))
+    return news._replace(texts=news.texts.assign(score=scores, square=np.square(scores)))
 
 
-def _placed(market: Market, table: pd.DataFrame, cutoff: str, zone: str) -> pd.DataFrame:
+def _placed(market: Market, table: pd.DataFrame, cutoff: str, zone: str) -> _News:
     """The rows of the table that fall into the market: place in the table, row and column."""
     if "timestamp" not in table.columns and isinstance(table.index, pd.DatetimeIndex):
         table = table.rename_axis("timestamp").reset_index()
@@ -131,23 +142,21 @@ def _placed(market: Market, table: pd.DataFrame, cutoff: str, zone: str) -> pd.D
         if len(table) and (columns < 0).all():
             raise DataError("table 'news': none of its assets is in the market")
     kept = np.flatnonzero((rows < market.n_periods) & ~before & (columns >= 0))
-    return pd.DataFrame({"place": kept, "row": rows[kept], "column": columns[kept], "one": 1.0})
+    texts = pd.DataFrame({"place": kept, "row": rows[kept], "column": columns[kept], "one": 1.0})
+    return _News(texts, int(rows.min(initial=market.n_periods)))
 
 
-def _summed(market: Market, news: pd.DataFrame, key: str) -> np.ndarray:
-    """Sum of a column of the news by day and asset, (T, N)."""
-    total = np.zeros(market.prices.shape)
-    np.add.at(total, (news["row"].to_numpy(), news["column"].to_numpy()), news[key].to_numpy())
-    return total
+def _rolling(market: Market, news: _News, key: str, window: int) -> np.ndarray:
+    """Sum of a column of the news over the last `window` rows, by asset, (T, N).
 
-
-def _rolling(daily: np.ndarray, window: int) -> np.ndarray:
-    """Sum over the last `window` rows; nan where they reach back to the first row or before it."""
-    if window == 1:
-        return daily
-    days = pd.DataFrame(daily)
-    days.iloc[0] = np.nan
-    return days.rolling(window).sum().to_numpy()
+    nan before the first text, and where a window of more than a day reaches back to its day or to
+    the market's first.
+    """
+    daily = np.zeros(market.prices.shape)
+    texts = news.texts
+    np.add.at(daily, (texts["row"].to_numpy(), texts["column"].to_numpy()), texts[key].to_numpy())
+    daily[: news.begins + (window > 1)] = np.nan
+    return daily if window == 1 else pd.DataFrame(daily).rolling(window).sum().to_numpy()
 
 
 def _of_assets(tables: Tables, values: np.ndarray) -> np.ndarray:

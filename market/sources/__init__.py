@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,17 @@ import pandas as pd
 
 from market.calendar import Frequency, resample
 from market.errors import DataError, SettingError
-from market.features import DEFAULT_FEATURES, build_features, rows_needed, warmup_rows
+from market.features import (
+    DEFAULT_FEATURES,
+    FEATURES,
+    build_features,
+    rows_needed,
+    warmup_rows,
+)
 from market.market import CASH, PANELS, Date, Market
 from market.names import unknown_name
 from market.sources.bundled import UNIVERSES, macro_tables
+from market.sources.coverage import table_notes
 from market.sources.files import files
 from market.sources.fred import fred
 from market.sources.raw import RawData
@@ -32,6 +40,8 @@ SOURCES: dict[str, Callable[..., Market | RawData]] = {
     "fred": fred,
     "synthetic": synthetic,
 }
+
+log = logging.getLogger(__name__)
 
 COMMON = (
     *("start", "end", "assets", "features", "frequency", "tables"),
@@ -84,10 +94,11 @@ def load_market(
         raise unknown_name("market", name, SOURCES)
     market, found = _raw(name, options)
     given, notes = read_side_tables(tables, Form.of(options))
-    if notes:
-        market = dataclasses.replace(market, notes=(*market.notes, *notes))
     if assets is not None:
         market = select_assets(market, assets)
+    notes += table_notes({**found, **given}, market)
+    if notes:
+        market = dataclasses.replace(market, notes=(*market.notes, *notes))
     market = resample(market, frequency)
     if name in UNIVERSES and features is None:
         features = DEFAULT_FEATURES  # which read no tables
@@ -166,6 +177,11 @@ def with_features(
             f"warm up feature '{slowest}'; the earliest start is {market.dates[rows]:%Y-%m-%d}"
         )
     changes: dict[str, Any] = {"feature_names": built.names, "context_names": built.context_names}
+    known = FEATURES.get(slowest.partition("(")[0])
+    if rows and (known is None or known.table):  # a user's own, or one that reads a table
+        words = f"{rows} rows left out, before {market.dates[rows]:%Y-%m-%d}"
+        changes["notes"] = (*market.notes, f"{words}: '{slowest}' is not known sooner")
+        log.warning("%s: %s", market.name, changes["notes"][-1])
     if np.isfinite(market.prices[rows:]).any(axis=0).all():  # no copy: features may be on disk
         changes |= {"features": built.features[rows:], "context": built.context[rows:]}
         return dataclasses.replace(market[rows:], **changes)

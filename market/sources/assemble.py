@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,6 @@ from market.errors import DataError, SettingError
 from market.market import CASH, Market
 from market.sources import repair
 from market.sources.panels import Panels
-from market.sources.tables import read_table
 
 LONGEST_PAUSE = 5  # rows an asset may miss before its calendar counts as another
 
@@ -36,7 +34,7 @@ class Assembly:
         allow_jumps: Whether steps the size of a split are known to be true, and not worth a word.
         calendar: "inner", "outer" or an asset's name where calendars differ; see
             `market.calendar.shared_rows`.
-        sectors: Asset -> group, or a CSV file with the columns asset and sector.
+        sectors: Asset -> group.
 
     """
 
@@ -45,7 +43,7 @@ class Assembly:
     max_gap: int | None = 5
     allow_jumps: bool = False
     calendar: str | None = None
-    sectors: Mapping[str, str] | str | Path | None = None
+    sectors: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.max_gap is not None and (type(self.max_gap) is not int or self.max_gap < 0):
@@ -116,7 +114,7 @@ class Assembly:
             cash_rate=self.cash_rate,
             delisting_return=self.delisting_return,
             tradable=arranged(tradable, True),
-            sectors=read_sectors(self.sectors),
+            sectors=dict(self.sectors),
             name=name,
             notes=tuple(panels.notes),
             **{key: arranged(panel, np.nan) for key, panel in others.items()},
@@ -137,18 +135,6 @@ def _refuse_holes(panels: Panels) -> None:
             f"{panels.places[i].name}: column '{panels.assets[i]}', {row}: price is missing; "
             "fill it in, or carry the last one for up to 5 rows by max_gap=5 (data.options.max_gap)"
         )
-
-
-def read_sectors(sectors: Mapping[str, str] | str | Path | None) -> dict[str, str]:
-    """Asset -> group, read from a file where it is one."""
-    if sectors is None or isinstance(sectors, Mapping):
-        return dict(sectors or {})
-    table = read_table(sectors)
-    names = [column.lower() for column in table.header]
-    if "asset" not in names or "sector" not in names:
-        raise DataError(f"{table.name}: needs the columns asset and sector, got {table.header}")
-    pairs = (table.columns[names.index(name)] for name in ("asset", "sector"))
-    return dict(zip(*pairs, strict=True))
 
 
 def _doubts(panels: Panels, prices: np.ndarray, allow_jumps: bool) -> list[str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal
 
 from market.errors import DataError, SettingError
-from market.market import Market
 from market.names import unknown_name
 from market.sources.assemble import Assembly
 from market.sources.panels import Layout, Panels, combine, read_panels, sniff_layout
@@ -62,7 +61,8 @@ def files(
         date_format: Such as %d/%m/%Y; needed where dates could be read in two ways.
         timezone: Such as America/New_York; needed where dates carry several zones. Dates without
             one are taken to be of it.
-        sectors: Asset -> group, or a CSV file with the columns asset and sector.
+        sectors: Asset -> group, or a CSV file with the columns asset and sector; assets it does not
+            name belong to no group, which is said.
         fundamentals: A file or frame with asset, period_end, published and figures.
         news: A file or frame with timestamp, asset and text, or a score.
         delimiter: Between fields of a CSV; found out from the header when not given.
@@ -95,28 +95,19 @@ def files(
     else:
         table = read_table(path, delimiter, sha256)
         panels, name = read(table, chosen), table.name
+    groups, unknown = read_sectors(sectors, panels.assets, form)
     assembly = Assembly(
         cash_rate=cash_rate,
         delisting_return=delisting_return,
         max_gap=max_gap,
         allow_jumps=allow_jumps,
         calendar=calendar,
-        sectors=read_sectors(sectors, panels.assets, form),
+        sectors=groups,
     )
     market = assembly.market(name, panels)
     given = {key: table for key, table in sides.items() if table is not None}
-    return _with_side_tables(market, given, form)
-
-
-def _with_side_tables(market: Market, given: Mapping[str, SideTable], form: Form) -> RawData:
     frames, notes = read_side_tables(given, form)
-    for name, frame in frames.items():
-        if "asset" in frame.columns and not set(frame["asset"]) & set(market.assets):
-            raise DataError(
-                f"table '{name}': none of its assets ({', '.join(map(str, frame['asset'][:3]))}, "
-                f"..) is among those with prices ({', '.join(market.assets[:3])}, ..)"
-            )
-    return RawData(dataclasses.replace(market, notes=(*market.notes, *notes)), frames)
+    return RawData(dataclasses.replace(market, notes=(*market.notes, *unknown, *notes)), frames)
 
 
 def _folder_files(folder: Path) -> tuple[list[Path], dict[str, Path], str]:

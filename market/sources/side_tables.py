@@ -15,6 +15,7 @@ import pandas as pd
 from market.errors import DataError, SettingError
 from market.market import CASH
 from market.sources.cells import MISSING, offset_of, parse_dates, parse_instants, parse_numbers
+from market.sources.coverage import coverage
 from market.sources.panels import ASSET
 from market.sources.tables import Table, read_table
 
@@ -24,6 +25,7 @@ SideTable = pd.DataFrame | str | Path
 
 USUAL_ZONE = "America/New_York"  # of news whose offsets are those of its winter and summer
 _MEANT = re.compile(r"[-+($€£ ]*\d[\d.,' ]*(e[-+]?\d+)?[ )%$€£]*", re.IGNORECASE)  # as a number
+_SECTOR = ("sector", "group", "industry", "gics sector", "gics_sector")
 _OWN_DATE = {"fundamentals": "period_end", "news": "timestamp"}
 _ALIASES = {
     "period_end": (
@@ -133,35 +135,37 @@ def read_side_table(name: str, path: str | Path, form: Form = PLAIN) -> tuple[pd
 
 def read_sectors(
     sectors: Mapping[str, str] | str | Path | None, assets: Sequence[str], form: Form = PLAIN
-) -> dict[str, str]:
+) -> tuple[dict[str, str], list[str]]:
     """Asset -> group, read from a file with the columns asset and sector where it is one.
 
+    Returns:
+        The groups of assets that have prices, and notes about those the file does not know.
+
     Raises:
-        DataError: If the file has other columns, or names an asset twice or one without prices.
+        DataError: If the file has other columns, or names an asset twice, or none with a price.
 
     """
     if sectors is None or isinstance(sectors, Mapping):
-        return dict(sectors or {})
+        return dict(sectors or {}), []
     table = _read(sectors, form)
-    names = [column.lower() for column in table.header]
-    if "asset" not in names or "sector" not in names:
+    header = [column.lower() for column in table.header]
+    of_asset, of_sector = (
+        next((header.index(name) for name in names if name in header), None)
+        for names in (ASSET, _SECTOR)
+    )
+    if of_asset is None or of_sector is None:
         raise DataError(f"{table.name}: needs the columns asset and sector, got {table.header}")
-    column = names.index("asset")
-    rows: dict[str, int] = {}
-    for row, asset in enumerate(table.columns[column]):
-        if asset in rows:
-            both = f"rows {table.lines[rows[asset]]} and {table.lines[row]}"
+    groups: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for row, asset in enumerate(table.columns[of_asset]):
+        if asset in lines:
+            both = f"rows {lines[asset]} and {table.lines[row]}"
             raise DataError(f"{table.name}: {both}: asset '{asset}' appears twice")
-        if asset not in (*assets, CASH):
-            raise table.error(
-                column, row, f"'{asset}' is not among the assets with prices ({_few(assets)})"
-            )
-        rows[asset] = row
-    return {asset: table.columns[names.index("sector")][row] for asset, row in rows.items()}
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", .." if len(names) > 5 else "")
+        lines[asset] = table.lines[row]
+        if table.columns[of_sector][row] not in MISSING:
+            groups[asset] = table.columns[of_sector][row]
+    notes = coverage(table.name, "sectors", groups, assets)
+    return {asset: groups[asset] for asset in (*assets, CASH) if asset in groups}, notes
 
 
 def _read(path: str | Path, form: Form) -> Table:

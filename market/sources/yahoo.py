@@ -92,15 +92,16 @@ def yahoo(
     dates = sorted({copy.downloaded for copy in found.values()})
     span = " .. ".join(dict.fromkeys([dates[0], dates[-1]]))
     facts = [f"{len(names)} tickers from Yahoo Finance, downloaded {span}", *notes]
+    groups, unknown = read_sectors(sectors, names)
     assembly = Assembly(
         cash_rate=cash_rate,
         max_gap=max_gap,
         allow_jumps=allow_jumps,
         calendar=calendar,
-        sectors=read_sectors(sectors, names),
+        sectors=groups,
     )
     market = market_of_tickers(
-        {name: found[name].frame for name in names}, assembly, adjusted, facts
+        {name: found[name].frame for name in names}, assembly, adjusted, [*facts, *unknown]
     )
     return with_fred(market, fred, refresh, cache, tries)
 
