@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.config import DataConfig
+from experiments.download_commands import download
 from experiments.options import Option, options_of, show_help
 from experiments.settings import CommandLine, build, read_tokens, resolve
-from experiments.tables import print_market, print_sources
+from experiments.tables import print_market, print_options, print_sources
+from experiments.values import Given, check_type
 from experiments.yaml_file import Document, parse_value
 from market import SOURCES, Market, SettingError, load_market
 from market.calendar import resample
@@ -23,18 +25,23 @@ from market.names import unknown_name
 from market.sources import COMMON
 from market.sources.side_tables import Form, read_side_tables
 
-HELP = """usage: allocgym data [list | show NAME | features | check SOURCE | audit] [--key value]
+HELP = """usage: allocgym data [list | show SOURCE | features | check SOURCE |
+                      download VENDOR NAME... | audit] [--key value]
 
-List the market data there are, show and check them, and audit what is made of them.
+List the market data there are, show, check and download them, and audit what is made of them.
 
   list                bundled universes and other sources; the default
-  show NAME           span, assets, features and caveats of a universe
+  show SOURCE         span, assets, features and caveats of a universe, a price file, a folder or,
+                      with its options, any other source; without them, what they are
   features            every feature with its parameters and formula
   check SOURCE        data quality of a price file, a folder or a universe; exit status 2 where
                       something must be fixed
+  download VENDOR NAME...   prices from yahoo or series from fred, into the cache; see --help
   audit               whether a feature, join or scaler knows the future; exit status 2 if one does
 
 examples:
+  allocgym data show prices.csv --features "return, volatility(20)"
+  allocgym data show synthetic --kind kelly
   allocgym data check prices.csv --html quality.html
   allocgym data check prices.csv --date_format %d/%m/%Y --allow_jumps true
   allocgym data audit --data us_stocks
@@ -51,9 +58,10 @@ def data(argv: list[str]) -> int:
     name = line.words.pop(0) if line.words else "list"
     if name not in _COMMANDS:
         raise SettingError(
-            f"data: expected list, `show NAME`, features, `check SOURCE` or audit, got {name!r}"
+            "data: expected list, `show SOURCE`, features, `check SOURCE`, `download VENDOR "
+            f"NAME...` or audit, got {name!r}"
         )
-    if "help" in line.flags and name != "audit":
+    if "help" in line.flags and name not in ("audit", "download"):
         print(HELP, end="")
         return 0
     return _COMMANDS[name](line)
@@ -66,9 +74,32 @@ def _list(line: CommandLine) -> int:
 
 
 def _show(line: CommandLine) -> int:
-    _only(line, "show NAME", words=1)
-    print_market(line.words[0])
+    """Any source, or what its options are where it needs some."""
+    if len(line.words) != 1:
+        raise _unexpected(line, "show SOURCE")
+    options = {key: parse_value(text, f"--{key}") for key, text in line.pairs}
+    for key in {"features", "assets"} & options.keys():
+        option = Option(key, list[str], None, "", "")
+        options[key] = check_type(option, Given(dict(line.pairs)[key], f"--{key}", is_text=True))
+    name = line.words[0]
+    if name not in SOURCES:
+        if not Path(name).exists() and not Path(name).suffix:
+            raise unknown_name("source", name, SOURCES)
+        print_market(load_market("files", path=name, **options))
+    elif not options and _needed(name):
+        print_options(name)
+    else:
+        print_market(load_market(name, **options))
     return 0
+
+
+def _needed(name: str) -> list[str]:
+    """Options without which a source cannot be loaded."""
+    return [
+        key
+        for key, entry in inspect.signature(SOURCES[name]).parameters.items()
+        if entry.default is entry.empty and entry.kind is not entry.VAR_KEYWORD
+    ]
 
 
 def _features(line: CommandLine) -> int:
@@ -92,7 +123,7 @@ def _check(line: CommandLine) -> int:
     from market.quality import check
 
     if len(line.words) != 1:
-        raise SettingError(f"data: expected `check SOURCE`, got {' '.join(line.words)!r}")
+        raise _unexpected(line, "check SOURCE")
     options = {key: parse_value(text, f"--{key}") for key, text in line.pairs}
     html = options.pop("html", None)
     source = line.words[0]
@@ -217,8 +248,12 @@ def _verdict(report: Any) -> str:
 
 def _only(line: CommandLine, usage: str, words: int) -> None:
     if len(line.words) != words or line.pairs:
-        given = [*line.words, *(f"--{key}" for key, _ in line.pairs)]
-        raise SettingError(f"data: expected `{usage}`, got {' '.join(given) or 'nothing'!r}")
+        raise _unexpected(line, usage)
+
+
+def _unexpected(line: CommandLine, usage: str) -> SettingError:
+    given = [*line.words, *(f"--{key}" for key, _ in line.pairs)]
+    return SettingError(f"data: expected `{usage}`, got {' '.join(given) or 'nothing'!r}")
 
 
 _COMMANDS: dict[str, Callable[[CommandLine], int]] = {
@@ -226,5 +261,6 @@ _COMMANDS: dict[str, Callable[[CommandLine], int]] = {
     "show": _show,
     "features": _features,
     "check": _check,
+    "download": download,
     "audit": _audit,
 }

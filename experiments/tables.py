@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +15,6 @@ from experiments.evaluate import Evaluation
 from experiments.forecast_notes import print_forecasts
 from experiments.runs import Run
 from market import SOURCES, Market, load_market, measures
-from market.names import unknown_name
 from market.sources.bundled import UNIVERSES
 
 MEASURES = {
@@ -73,31 +74,45 @@ def print_sources() -> None:
             "Synthetic kelly, regimes and merton deal outcomes in shuffled hands by default: their "
             "optimum is that of policies which do not count them; with hand=None, of all."
         )
-    console.print("More about one: allocgym data show NAME. Use: --data NAME.")
+    console.print("More about one: allocgym data show NAME, its options too. Use: --data NAME.")
 
 
-def print_market(name: str) -> None:
-    """One universe: span, assets with their return and risk, features, caveats."""
-    if name not in UNIVERSES:
-        raise unknown_name("universe", name, UNIVERSES)
-    market, console = load_market(name), Console(width=100, highlight=False)
+def print_options(name: str) -> None:
+    """What a source is, and the options it takes."""
+    text, _, rest = (inspect.getdoc(SOURCES[name]) or "").partition("\nArgs:\n")
+    options = rest.partition("\nRaises:")[0].partition("\nReturns:")[0].rstrip()
+    print(f"{text.strip()}\n\nOptions, each --data.options.NAME of other commands:\n{options}")
+
+
+def print_market(market: Market) -> None:
+    """Span, assets with their return and risk, features, caveats."""
+    console = Console(width=100, highlight=False)
     per_year = market.periods_per_year
     start, end = _span(market)
-    console.print(f"{name}: {market.n_periods} days, {start} .. {end}, {per_year} a year")
+    unit = "days" if per_year > 100 else "periods"
+    head = f"{market.name}: {market.n_periods} {unit}, {start} .. {end}, {per_year} a year"
+    console.print(Text(head))
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     for heading in ("asset", "group", "return a year", "volatility", "greatest drawdown"):
         table.add_column(heading, justify="left" if heading in ("asset", "group") else "right")
     for column, asset in enumerate(market.assets):
-        returns = market.returns[1:, column]
+        listed = np.isfinite(market.prices[:, column])
+        returns = market.returns[1:, column][listed[1:] & listed[:-1]]
         figures = (
             measures.annualised_return(returns, periods_per_year=per_year),
             measures.annualised_volatility(returns, periods_per_year=per_year),
             max(0.0, measures.max_drawdown(returns)),
         )
-        table.add_row(asset, market.sectors.get(asset, ""), *(f"{x:.1%}" for x in figures))
+        name = Text(asset), Text(market.sectors.get(asset, ""))
+        table.add_row(*name, *(f"{x:.1%}" if math.isfinite(x) else "n/a" for x in figures))
     console.print(table)
     console.print(Text(f"Features: {', '.join(market.feature_names)}."))
-    console.print(Text(f"Shared by all assets: {', '.join(market.context_names)}."))
+    console.print(Text(f"Shared by all assets: {', '.join(market.context_names) or 'none'}."))
+    if market.optimum is not None:
+        growths = (market.optimum.growth, market.optimum.growth_equal)
+        best, even = (math.expm1(per_year * growth) for growth in growths)
+        words = f"grows by {best:.1%} a year, equal weight by {even:.1%}"
+        console.print(Text(f"Best policy: {words}; by {market.optimum.method}."))
     for note in market.notes:
         console.print(Text(f"Note: {note}."))
 

@@ -42,6 +42,12 @@ def test_lists_shows_and_explains(capsys: pytest.CaptureFixture[str]) -> None:
         assert "multi_asset" in capsys.readouterr().out
     assert main(["data", "show", "factors"]) == 0
     assert "volatility" in capsys.readouterr().out
+    assert main(["data", "show", "synthetic", "--kind", "merton"]) == 0
+    assert "Best policy: grows by" in capsys.readouterr().out
+    assert main(["data", "show", "yahoo"]) == 0
+    assert 'tickers: Such as ["SPY"' in capsys.readouterr().out
+    assert main(["data", "download", "--help"]) == 0
+    assert "--refresh" in capsys.readouterr().out
     assert main(["data", "--help"]) == 0
     assert "check SOURCE" in capsys.readouterr().out
     assert main(["data", "audit", "--help"]) == 0
@@ -56,6 +62,27 @@ def test_every_feature_is_listed_with_its_formula(capsys: pytest.CaptureFixture[
     assert [row["name"] for row in listing()] == list(FEATURES)
     assert "price[t] / price[t-days] - 1" in out
     assert "window=20" in out
+
+
+def test_a_file_is_shown_with_the_days_that_each_asset_has(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    days = pd.bdate_range("2018-01-01", periods=505)
+    frame = pd.DataFrame({"OLD": 1.001 ** np.arange(505.0), "NEW": np.nan}, days)
+    frame.iloc[-253:, 1] = 1.003 ** np.arange(253.0)  # 1.003 ** 252 = 2.1273
+    frame.to_csv("late.csv", index_label="date")
+    assert main(["data", "show", "late.csv", "--features", "return, volatility(20)"]) == 0
+    out = capsys.readouterr().out
+    growth = {line.split()[0]: line.split()[-3] for line in out.splitlines() if "%" in line}
+    assert growth == {"OLD": f"{1.001**252 - 1:.1%}", "NEW": "112.7%", "cash": "0.0%"}
+    assert "Features: return, volatility." in out and "late.csv: 485 days" in out
+    for words, text in (
+        (["none.csv"], "none.csv: no such file"),
+        (["multi_aset"], "did you mean 'multi_asset'?"),
+        (["late.csv", "--max_gp", "3"], "did you mean 'max_gap'?"),
+    ):
+        assert main(["data", "show", *words]) == 2
+        assert text in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -124,9 +151,9 @@ def test_the_whole_audit_of_a_file_covers_joins_and_scalers(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["hide"], "expected list, `show NAME`"),
-        (["show"], "expected `show NAME`, got 'nothing'"),
-        (["show", "moon"], "unknown universe 'moon'"),
+        (["hide"], "expected list, `show SOURCE`"),
+        (["show"], "expected `show SOURCE`, got 'nothing'"),
+        (["show", "moon"], "unknown source 'moon'"),
         (["list", "all"], "expected `list`, got 'all'"),
         (["features", "--x", "1"], "expected `features`, got '--x'"),
         (["check"], "expected `check SOURCE`"),

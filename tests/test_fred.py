@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.cli import main
 from market import DataError, Market, SettingError, load_market
 from market.sources import retry
 from market.sources.fred import fred_tables
@@ -355,3 +356,34 @@ def test_prices_of_another_source_with_series_beside(
     assert both.context_names == ("macro(GDP)",)
     with pytest.raises(SettingError, match="did you mean 'lags'"):
         load_market("yahoo", tickers=["SPY"], fred={"lag": {}}, cache=tmp_path)
+
+
+# ---- allocgym data download
+
+
+def test_download_stores_releases_and_latest_figures(
+    server: Fred, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data", "download", "fred", "GDP", "DGS10", "--lags.DGS10", "1"]
+    assert main([*words, "--cache", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    rows = [line.split()[:4] for line in out.splitlines() if line.startswith(("GDP", "DGS10"))]
+    assert rows == [
+        ["GDP", "2013-11-07", "2014-07-30", "6"],
+        ["DGS10", "2014-01-01", "2014-12-31", str(len(DAYS))],
+    ]
+    assert KEY not in out
+    stored = {path.name for path in (tmp_path / "fred").glob("*.json")}
+    assert stored == {"GDP.json", "DGS10_latest.json"}
+    count = len(server.asked)
+    fred_tables(["GDP", "DGS10"], {"DGS10": 1}, cache=tmp_path)
+    assert len(server.asked) == count
+
+
+def test_a_download_that_fails_is_one_line_without_the_key(
+    server: Fred, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "download", "fred", "GDP", "NONE", "--cache", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "fred: 1 of 2 could not be downloaded: NONE (" in line and "nothing was stored" in line
+    assert KEY not in line and not list(tmp_path.rglob("*.json"))

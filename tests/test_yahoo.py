@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.cli import main
 from market import DataError, Market, SettingError, load_market
 from market.sources import retry
 from market.sources.download_cache import DownloadCache, cache_folder
@@ -209,7 +210,7 @@ def test_without_the_package_the_extra_is_named(load: Any, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"tickers": "SPY"}, "tickers: must be a list of at least 1 name, got 'SPY'"),
+        ({"tickers": "SPY"}, "must be a list of at least 1 name, such as [SPY, TLT], got 'SPY'"),
         ({"tickers": []}, "tickers: must be a list"),
         ({"tickers": ["A", "A"]}, "'A' appears twice"),
         ({"tickers": ["../../x"]}, "'../../x' is no name for an asset"),
@@ -492,3 +493,68 @@ def test_what_yfinance_says_of_an_unknown_ticker_is_passed_on(server: None, load
         load("SPY", "NOPE", tries=2)
     assert "1 of 2 could not be downloaded: NOPE (" in str(caught.value)
     assert "no timezone found" in str(caught.value) or "delisted" in str(caught.value)
+
+
+# ---- allocgym data download
+
+
+def test_download_stores_all_and_says_what(
+    vendor: FakeYahoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data", "download", "yahoo", "AAA", "BBB", "--cache", str(tmp_path)]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    entry = json.loads((tmp_path / "yahoo" / "BBB.json").read_text())
+    row = next(line for line in out.splitlines() if line.startswith("BBB"))
+    facts = [
+        "BBB",
+        "2020-01-01",
+        "2020-02-25",
+        "40",
+        entry["downloaded"][:10],
+        entry["sha256"][:12],
+    ]
+    assert row.split() == facts
+    use = f'--data yahoo --data.options.tickers "[AAA, BBB]" --data.options.cache {tmp_path}'
+    assert use in out and str(tmp_path / "yahoo") in out
+    assert main(words) == 0 and len(vendor.asked) == 1  # the copies are there
+    vendor.known["AAA"] = history(0).assign(Volume=1.0)
+    assert main([*words, "--refresh", "true"]) == 0
+    assert "history rewritten by the vendor: yahoo AAA: Volume differs" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["yahoo", "AAA", "ZZZ"], "1 of 2 could not be downloaded: ZZZ (possibly delisted)"),
+        (["yahoo"], "data download yahoo: name at least 1 ticker, such as SPY"),
+        (["yaho", "AAA"], "did you mean 'yahoo'?"),
+        (["yahoo", "AAA", "--refesh", "true"], "did you mean 'refresh'?"),
+        (["yahoo", "AAA", "--lags.AAA", "1"], "--lags is of fred"),
+        (["yahoo", "../x"], "'../x' is no name for an asset"),
+    ],
+)
+def test_a_download_that_cannot_be_is_one_line(
+    vendor: FakeYahoo,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    text: str,
+) -> None:
+    assert main(["data", "download", *words, "--cache", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert text in line and files(tmp_path) == {}
+
+
+def test_a_refresh_by_hand_that_fails_is_an_error_and_keeps_the_copies(
+    vendor: FakeYahoo, load: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("AAA", "BBB")
+    before = files(tmp_path)
+    del vendor.known["BBB"]
+    words = ["data", "download", "yahoo", "AAA", "BBB", "--refresh", "true"]
+    assert main([*words, "--cache", str(tmp_path)]) == 2
+    assert "BBB (possibly delisted); the copies of 20" in capsys.readouterr().err
+    assert files(tmp_path) == before

@@ -28,6 +28,7 @@ def obtain(
     refresh: bool,
     tries: int,
     scaled: Sequence[str] = (),
+    strict: bool = False,
 ) -> tuple[dict[str, Stored], list[str]]:
     """What is asked for, and notes about what the vendor changed or failed to give.
 
@@ -38,6 +39,7 @@ def obtain(
         refresh: Whether to ask for what is stored too.
         tries: How often to ask.
         scaled: See `rewritten`.
+        strict: Whether a failure is an error where there is a copy of everything, too.
 
     Raises:
         DataError: Naming every key that could not be had, and why; the cache is as it was.
@@ -53,7 +55,7 @@ def obtain(
         if shorter:
             reasons[key] = shorter
     if reasons:
-        return old, [_fall_back(store.source, missing, old, reasons)]
+        return old, [_fall_back(store.source, missing, old, reasons, strict)]
     found, notes = dict(old), []
     for key in missing:
         changes: list[str] = []
@@ -91,14 +93,19 @@ def ask_again(ask: Ask, keys: list[str], tries: int, vendor: str) -> tuple[Answe
     return answers, reasons
 
 
-def _fall_back(vendor: str, missing: list[str], old: dict[str, Stored], reasons: Reasons) -> str:
+def _fall_back(
+    vendor: str, missing: list[str], old: dict[str, Stored], reasons: Reasons, strict: bool
+) -> str:
     """The note that copies are used, where there is one of everything."""
     listed = "; ".join(f"{key} ({reason})" for key, reason in sorted(reasons.items()))
     failure = f"{vendor}: {len(reasons)} of {len(missing)} could not be downloaded: {listed}"
     if any(key not in old for key in missing):
         raise DataError(f"{failure}; nothing was stored")
     dates = sorted({old[key].downloaded for key in missing})
-    note = f"{failure}; the copies of {' .. '.join(dict.fromkeys([dates[0], dates[-1]]))} are used"
+    copies = f"the copies of {' .. '.join(dict.fromkeys([dates[0], dates[-1]]))}"
+    if strict:
+        raise DataError(f"{failure}; {copies} are kept")
+    note = f"{failure}; {copies} are used"
     log.warning("%s", note)
     return note
 

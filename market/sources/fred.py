@@ -32,7 +32,7 @@ from market.features.releases import latest, nanoseconds, read_releases
 from market.market import Market
 from market.names import unknown_name
 from market.sources.assemble import Assembly
-from market.sources.download_cache import DownloadCache
+from market.sources.download_cache import DownloadCache, Stored
 from market.sources.downloads import Answers, Reasons, obtain
 from market.sources.extras import import_extra
 from market.sources.panels import Panels, Place, combine
@@ -181,19 +181,50 @@ def fred_tables(
 
     """
     given = dict(lags or {})
-    _check(series, given)
-    keys = {name: f"{name}_latest" if name in given else name for name in dict.fromkeys(series)}
-    store = DownloadCache("fred", cache)
-    found, notes = obtain(
-        store, list(keys.values()), lambda left: _ask(left, api_key), refresh=refresh, tries=tries
+    found, notes = fred_copies(
+        series, given, api_key=api_key, refresh=refresh, cache=cache, tries=tries
     )
     tables = {}
-    for name, key in keys.items():
-        copy = found[key]
+    for name, copy in found.items():
         vintage = f"{copy.entry['last']}" if name not in given else "latest figures"
         notes.append(f"FRED {name}: vintage {vintage}, downloaded {copy.downloaded}")
         tables[name] = _table(copy.frame, given.get(name))
     return tables, notes
+
+
+def fred_copies(
+    series: Sequence[str],
+    lags: Mapping[str, int],
+    *,
+    api_key: str | None = None,
+    refresh: bool = False,
+    cache: str | Path | None = None,
+    tries: int = 4,
+    strict: bool = False,
+) -> tuple[dict[str, Stored], list[str]]:
+    """Each series as it is stored: by release, or the latest figures where it has a lag.
+
+    Args:
+        series: Names.
+        lags: As of `fred`.
+        api_key: As of `fred`.
+        refresh: As of `yahoo_copies`, as for `cache`, `tries` and `strict`.
+        cache: Folder of downloads.
+        tries: How often to ask.
+        strict: Whether to raise where a refresh fails.
+
+    """
+    _check(series, lags)
+    keys = {name: f"{name}_latest" if name in lags else name for name in dict.fromkeys(series)}
+    found, notes = obtain(
+        DownloadCache("fred", cache),
+        list(keys.values()),
+        lambda left: _ask(left, api_key),
+        refresh=refresh,
+        tries=tries,
+        strict=strict,
+    )
+    return {name: found[key] for name, key in keys.items()}, notes
 
 
 def _ask(keys: list[str], api_key: str | None) -> tuple[Answers, Reasons, bool]:

@@ -21,7 +21,7 @@ import pandas as pd
 from market.errors import DataError, SettingError
 from market.market import Market
 from market.sources.assemble import Assembly
-from market.sources.download_cache import DownloadCache
+from market.sources.download_cache import DownloadCache, Stored
 from market.sources.downloads import Answers, Reasons, obtain
 from market.sources.extras import import_extra
 from market.sources.fred import FredOptions, with_fred
@@ -84,11 +84,8 @@ def yahoo(
         DataError: Naming each ticker that could not be had, and why.
 
     """
-    names = _checked(tickers)
-    store = DownloadCache("yahoo", cache)
-    found, notes = obtain(
-        store, names, _ask, refresh=refresh, tries=tries, scaled=(*_PRICES, "Volume")
-    )
+    found, notes = yahoo_copies(tickers, refresh=refresh, cache=cache, tries=tries)
+    names = list(found)
     dates = sorted({copy.downloaded for copy in found.values()})
     span = " .. ".join(dict.fromkeys([dates[0], dates[-1]]))
     facts = [f"{len(names)} tickers from Yahoo Finance, downloaded {span}", *notes]
@@ -104,6 +101,37 @@ def yahoo(
         {name: found[name].frame for name in names}, assembly, adjusted, [*facts, *unknown]
     )
     return with_fred(market, fred, refresh, cache, tries)
+
+
+def yahoo_copies(
+    tickers: Sequence[str],
+    *,
+    refresh: bool = False,
+    cache: str | Path | None = None,
+    tries: int = 4,
+    strict: bool = False,
+) -> tuple[dict[str, Stored], list[str]]:
+    """The whole history of each ticker, and notes about what the vendor changed or failed to give.
+
+    Args:
+        tickers: As of `yahoo`, as for `refresh`, `cache` and `tries`.
+        refresh: Whether to ask for what is stored too.
+        cache: Folder of downloads.
+        tries: How often to ask.
+        strict: Whether to raise where a refresh fails, instead of handing out the copies there are.
+
+    """
+    names = _checked(tickers)
+    found, notes = obtain(
+        DownloadCache("yahoo", cache),
+        names,
+        _ask,
+        refresh=refresh,
+        tries=tries,
+        scaled=(*_PRICES, "Volume"),
+        strict=strict,
+    )
+    return {name: found[name] for name in names}, notes
 
 
 def market_of_tickers(
@@ -233,7 +261,9 @@ def _panels(ticker: str, frame: pd.DataFrame, adjusted: bool) -> Panels:
 
 def _checked(tickers: Sequence[str]) -> list[str]:
     if isinstance(tickers, str) or not tickers:
-        raise SettingError(f"tickers: must be a list of at least 1 name, got {tickers!r}")
+        raise SettingError(
+            f"tickers: must be a list of at least 1 name, such as [SPY, TLT], got {tickers!r}"
+        )
     for ticker in tickers:
         check_asset_name("tickers", ticker)
     twice = [ticker for ticker in tickers if list(tickers).count(ticker) > 1]
