@@ -96,7 +96,12 @@ class MeanVarianceRule(RiskRule):
         trading = self.trading(outlook, weights, chosen)
         if self.solver == "direct":
             target[chosen] = best_utility(
-                mean, covariance, self.risk_aversion, full=full, trading=trading
+                mean,
+                covariance,
+                self.risk_aversion,
+                full=full,
+                trading=trading,
+                start=weights[chosen],
             )
         else:
             target[chosen] = by_skfolio(mean, covariance, self.risk_aversion, full, trading)

@@ -65,6 +65,7 @@ class UtilityAgent(RollingAgent):
             limits=room.limits,
             budget=room.budget,
             reach=room.reach,
+            start=room.held,
         )
 
 

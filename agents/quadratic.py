@@ -1,4 +1,4 @@
-"""Mean-variance programmes, written down as matrices and handed straight to Clarabel.
+"""Mean-variance programmes, written down as matrices: from what is held, or straight to Clarabel.
 
 The modelling layer that general optimisers need costs many times what the solver itself does; for
 these problems the matrices are built here. The optima are those of skfolio's `MeanRisk`.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from agents.active_set import Programme, follow
 
 LEAST_SCALE = 1e-6  # of the objective: makes the largest of several equally good ratios the answer
 
@@ -45,6 +47,7 @@ def best_utility(
     limits: Limits | None = None,
     budget: float = 1.0,
     reach: float = np.inf,
+    start: np.ndarray | None = None,
 ) -> np.ndarray:
     """Long-only weights that maximise w.mu - lambda/2 w.S.w less the costs of getting there.
 
@@ -59,6 +62,8 @@ def best_utility(
         limits: G (g, k) and h (g,) of further limits G w <= h.
         budget: Sum of the weights.
         reach: Largest sum of |w - held|; needs `trading`.
+        start: Weights near the optimum, (k,), which make the answer quick and change it by rounding
+            alone: see `active_set`; where that does not end, and without them, Clarabel solves.
 
     Raises:
         ArithmeticError: If there is no solution; says why.
@@ -66,6 +71,17 @@ def best_utility(
     """
     count = len(mean)
     scale = 1.0 / (risk_aversion * (float(np.diag(covariance).mean()) or 1.0))
+    if start is not None:
+        rows, level = np.ones((1, count)), np.array([budget])
+        if limits is not None:
+            rows, level = np.concatenate([rows, limits[0]]), np.append(level, limits[1])
+        paid = trading is not None and bool(trading.buy.any() or trading.sell.any())
+        held, buy, sell = trading if trading is not None and paid else np.zeros((3, count))
+        scaled = (scale * risk_aversion * covariance, -scale * mean)
+        costs = (held, scale * buy, scale * sell)
+        found = follow(Programme(*scaled, *costs, rows, level, full), start)
+        if found is not None and (trading is None or np.abs(found - trading.held).sum() <= reach):
+            return found
     equal: list[_Rows] = []
     at_most = [_Rows(*limits)] if limits is not None else []
     (equal if full else at_most).append(_Rows(np.ones((1, count)), np.array([budget])))

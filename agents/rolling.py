@@ -184,7 +184,7 @@ class RollingAgent(Agent):
         with np.errstate(divide="raise", invalid="raise"), warnings.catch_warnings():
             warnings.filterwarnings("error", "Solution may be inaccurate")
             found = np.asarray(self.solve(excess, room))
-        if not np.isfinite(found).all() or not -1e-4 < found.min() <= found.sum() < 1.0 + 1e-4:
+        if not (found.min() > -1e-4 and found.sum() < 1.0 + 1e-4):  # nor where one is not a number
             raise ArithmeticError(f"the solver gave the weights {found}")
         return found
 

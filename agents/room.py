@@ -47,6 +47,12 @@ class Room(NamedTuple):
             reach=self.reach,
         )
 
+    def holds(self, weights: np.ndarray) -> bool:
+        """Whether weights (k,) are within all but the reach, to rounding."""
+        over = float(weights.sum()) - self.budget
+        within = self.limits is None or bool((self.limits[0] @ weights <= self.limits[1]).all())
+        return within and (abs(over) if self.full else over) <= 1e-12
+
     def filled(self) -> Room:
         """The same, with as much invested as the limits allow."""
         if self.full:
@@ -64,7 +70,7 @@ class Room(NamedTuple):
 
     def reachable(self) -> Room:
         """With the reach raised to the least that the other limits need."""
-        if not np.isfinite(self.reach):
+        if not np.isfinite(self.reach) or self.holds(self.held):
             return self
         ones = np.ones(len(self.held))
         free = self._replace(reach=np.inf, rates=Rates(ones, ones))
