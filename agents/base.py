@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from agents import name_of
-from agents.settings import NoSettings, as_dict, build_settings
+from agents.settings import NoSettings, Space, as_dict, build_settings
 from envs import PortfolioEnv
 from envs.costs import Cost, ProportionalCost
 from market import Market
@@ -63,6 +63,8 @@ class Agent(ABC):
 
     Attributes:
         Settings: The frozen dataclass of what can be set; `Agent(**settings)` builds and checks it.
+        space: What `allocgym tune` tries of each setting: a range as text, or a list of choices
+            (`agents.search`).
         lookback: Rows of history `act` needs; the first decision is at row `lookback - 1`.
         hindsight: True where the agent was shown the future on purpose; never ranked.
         binding: Limits of the task that the last decision stands at where the agent itself keeps to
@@ -72,6 +74,7 @@ class Agent(ABC):
     """
 
     Settings: ClassVar[type] = NoSettings
+    space: ClassVar[Space] = MappingProxyType({})
     lookback: int = 1
     hindsight: ClassVar[bool] = False
     binding: Mapping[str, bool] = MappingProxyType({})

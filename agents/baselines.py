@@ -14,7 +14,7 @@ import numpy as np
 
 from agents.base import Agent
 from agents.schedule import Every, check_every, equal, investable, is_due, start_weights, with_cash
-from agents.settings import require
+from agents.settings import Space, require
 from market import Market, SettingError
 
 
@@ -42,6 +42,7 @@ class EqualWeight(Agent):
     """
 
     Settings: ClassVar[type] = EqualWeightSettings
+    space: ClassVar[Space] = {"rebalance_every": [1, 5, 21, 63]}
     settings: EqualWeightSettings
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
@@ -114,6 +115,7 @@ class SixtyForty(Agent):
     """60 % stocks and 40 % bonds, restored when a rebalance is due."""
 
     Settings: ClassVar[type] = SixtyFortySettings
+    space: ClassVar[Space] = {"stock_weight": "0.2..0.9"}
     settings: SixtyFortySettings
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from agents.q_learning import Population, QLearner
 from agents.response import Meaning, slopes
 from agents.sb3 import SB3Agent, episode_length
 from agents.selection import Selection
-from agents.settings import require
+from agents.settings import Space, require
 from envs.actions import Lattice
 from envs.menus import lattice_points
 from envs.rules import Rules
@@ -190,6 +190,11 @@ class DQNAgent(LatticeAgent):
     """
 
     Settings: ClassVar[type[LearnerSettings]] = DQNSettings
+    space: ClassVar[Space] = {
+        **LatticeAgent.space,
+        "lattice": "2..6",
+        "n_steps": [1, 5, 21],
+    }
 
     def algorithm(self) -> Any:
         """Stable-baselines3's DQN."""

@@ -33,7 +33,7 @@ from agents.ensembles_members import (
 from agents.outlook import Rates, trading_rates
 from agents.rollout import evaluation, roll
 from agents.schedule import start_weights
-from agents.settings import require
+from agents.settings import Space, require
 from envs.costs import ProportionalCost
 from market import Market, SettingError, measures
 
@@ -188,6 +188,10 @@ class Ensemble(EnsembleAgent):
     """
 
     Settings: ClassVar[type] = EnsembleSettings
+    space: ClassVar[Space] = {
+        "period": ["week", "month", "quarter"],
+        "weighting": ["mean", "validation", "best"],
+    }
     settings: EnsembleSettings
 
     def __init__(self, members: str | Sequence[str | Agent] | None = None, **settings: Any) -> None:

@@ -22,7 +22,7 @@ from agents.forecast_agent import ForecastAgent
 from agents.forecast_base import Forecaster
 from agents.forecasters import FORECASTERS
 from agents.rule_base import build
-from agents.settings import require
+from agents.settings import Space, require
 from agents.simplex import minimise_on_simplex
 from market import DataError, Market
 
@@ -161,6 +161,7 @@ class Stacking(ForecastAgent):
     """Allocates by forecasts that are stacked: see `StackedForecaster`."""
 
     Settings: ClassVar[type] = StackingSettings
+    space: ClassVar[Space] = {"rule": ["proportional", "mean_variance", "top_k"]}
     settings: StackingSettings
 
     def __init__(self, **settings: Any) -> None:
@@ -194,6 +195,10 @@ class FactorBlend(ForecastAgent):
     """
 
     Settings: ClassVar[type] = FactorBlendSettings
+    space: ClassVar[Space] = {
+        "components": "1..4",
+        "forecaster": ["mean", "ridge", "fnn"],
+    }
     settings: FactorBlendSettings
 
     def _forecaster(self) -> Forecaster:

@@ -12,7 +12,7 @@ from agents.base import Agent
 from agents.ensembles import EnsembleAgent, MembersSettings
 from agents.ensembles_members import Member, Pool
 from agents.regimes import HiddenMarkov, Regimes, VolatilityState, regime_series, regimes_from
-from agents.settings import require
+from agents.settings import Space, require
 from market import Market, SettingError
 
 LEAST_DAYS = 20.0  # of validation in a regime, below which the whole of it decides
@@ -53,6 +53,7 @@ class RegimeSwitch(EnsembleAgent):
     """
 
     Settings: ClassVar[type] = RegimeSwitchSettings
+    space: ClassVar[Space] = {"states": "2..3", "window": [126, 252, 504]}
     settings: RegimeSwitchSettings
 
     def __init__(self, members: str | Sequence[str | Agent] | None = None, **settings: Any) -> None:

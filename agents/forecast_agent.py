@@ -26,7 +26,7 @@ from agents.response import Response
 from agents.rolling import solver_errors
 from agents.rollout import evaluation, roll
 from agents.rules import RULES, Proportional, Rule, build, limit_volatility
-from agents.settings import as_dict, require
+from agents.settings import Space, as_dict, require
 from envs.constraints import VolatilityTarget
 from market import Market, SettingError
 from market.names import parse_call
@@ -61,6 +61,11 @@ class ForecastAgent(Agent):
     """
 
     Settings: ClassVar[type] = ForecastSettings
+    space: ClassVar[Space] = {
+        "forecaster": ["mean", "ridge", "fnn", "gru"],
+        "horizon": [1, 5, 21],
+        "rule": ["proportional", "mean_variance", "black_litterman", "top_k", "risk_parity"],
+    }
     settings: Any
     learns: ClassVar[bool] = True
 
@@ -208,6 +213,14 @@ class TextbookAgent(ForecastAgent):
     """
 
     Settings: ClassVar[type] = TextbookSettings
+    space: ClassVar[Space] = {
+        "hidden": [32, 64, 128],
+        "layers": "1..3",
+        "dropout": "0.0..0.4",
+        "learning_rate": "1e-4..1e-2 log",
+        "batch_size": [8, 32, 128],
+        "lookback": [20, 60, 120],
+    }
 
     def _forecaster(self) -> Forecaster:
         names = [entry.name for entry in fields(TextbookLSTMSettings)]

@@ -29,7 +29,7 @@ from agents.response import Meaning, Response, end_to_end
 from agents.rollout import roll
 from agents.schedule import with_cash
 from agents.selection import Selection, figures
-from agents.settings import as_dict, require
+from agents.settings import Space, as_dict, require
 from market import Market, SettingError
 from market.features.scaling import Scaler
 
@@ -96,6 +96,14 @@ class Learner(Agent):
     """An agent with a network; a subclass builds it, trains it and reads decisions off it."""
 
     Settings: ClassVar[type[LearnerSettings]] = LearnerSettings
+    space: ClassVar[Space] = {
+        "learning_rate": "1e-4..1e-2 log",
+        "encoder": ["fnn", "cnn", "gru"],
+        "width": [8, 16, 32],
+        "dropout": "0.0..0.4",
+        "lookback": [20, 60, 120],
+        "gamma": "0.0..0.99",
+    }
     learns: ClassVar[bool] = True
     settings: Any
 

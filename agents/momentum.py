@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.base import Agent
 from agents.schedule import Every, check_every, equal, investable, is_due, with_cash
-from agents.settings import require
+from agents.settings import Space, require
 from market import Market
 
 
@@ -33,6 +33,10 @@ class TimeSeriesMomentum(Agent):
     """
 
     Settings: ClassVar[type] = TimeSeriesMomentumSettings
+    space: ClassVar[Space] = {
+        "window": "21..504",
+        "rebalance_every": ["week", "month", "quarter"],
+    }
     settings: TimeSeriesMomentumSettings
 
     def __init__(self, **settings: object) -> None:
@@ -69,6 +73,11 @@ class CrossSectionalMomentum(Agent):
     """
 
     Settings: ClassVar[type] = CrossSectionalMomentumSettings
+    space: ClassVar[Space] = {
+        **TimeSeriesMomentum.space,
+        "skip": "0..42",
+        "top": "0.2..0.6",
+    }
     settings: CrossSectionalMomentumSettings
 
     def __init__(self, **settings: object) -> None:
@@ -113,6 +122,7 @@ class VolatilityManaged(Agent):
     """
 
     Settings: ClassVar[type] = VolatilityManagedSettings
+    space: ClassVar[Space] = {"window": "5..63", "long_window": "126..504"}
     settings: VolatilityManagedSettings
 
     def __init__(self, **settings: object) -> None:

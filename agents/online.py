@@ -20,7 +20,7 @@ import numpy as np
 
 from agents.base import Agent
 from agents.schedule import equal, investable
-from agents.settings import require
+from agents.settings import Space, require
 from agents.simplex import minimise_on_simplex
 from envs.projection import project_simplex
 from market import Market
@@ -141,6 +141,7 @@ class ExponentiatedGradient(OnlineAgent):
     """
 
     Settings: ClassVar[type] = ExponentiatedGradientSettings
+    space: ClassVar[Space] = {"rate": "0.005..1.0 log"}
     settings: ExponentiatedGradientSettings
 
     def begin(self, count: int) -> np.ndarray:
@@ -178,6 +179,7 @@ class PassiveAggressive(OnlineAgent):
     """
 
     Settings: ClassVar[type] = PassiveAggressiveSettings
+    space: ClassVar[Space] = {"sensitivity": "0.0..1.0"}
     settings: PassiveAggressiveSettings
 
     def begin(self, count: int) -> np.ndarray:
@@ -223,6 +225,7 @@ class MovingAverageReversion(OnlineAgent):
     """
 
     Settings: ClassVar[type] = MovingAverageReversionSettings
+    space: ClassVar[Space] = {"window": "2..30", "threshold": "1.0..20.0"}
     settings: MovingAverageReversionSettings
 
     @property
@@ -279,6 +282,11 @@ class NewtonStep(OnlineAgent):
     """
 
     Settings: ClassVar[type] = NewtonStepSettings
+    space: ClassVar[Space] = {
+        "smoothing": "0.0..0.5",
+        "beta": "0.1..2.0 log",
+        "delta": "0.01..1.0 log",
+    }
     settings: NewtonStepSettings
 
     def begin(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

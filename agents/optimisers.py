@@ -16,7 +16,7 @@ from agents.quadratic import best_ratio, best_utility
 from agents.rolling import RollingAgent, RollingSettings, given_prior
 from agents.room import Room
 from agents.schedule import PERIODS
-from agents.settings import require
+from agents.settings import Space, require
 from agents.stated import StatedUtility
 
 
@@ -45,6 +45,7 @@ class UtilityAgent(RollingAgent):
     """Maximises w.mu - lambda/2 w.S.w - costs / periods until the next rebalance."""
 
     Settings: ClassVar[type] = UtilitySettings
+    space: ClassVar[Space] = {**RollingAgent.space, "risk_aversion": "1.0..50.0 log"}
     may_hold_cash: ClassVar[bool] = True
     limited: ClassVar[bool] = True
     settings: Any
@@ -91,6 +92,10 @@ class MeanVariance(UtilityAgent):
     """
 
     Settings: ClassVar[type] = MeanVarianceSettings
+    space: ClassVar[Space] = {
+        **UtilityAgent.space,
+        "mean": ["bayes_stein", "empirical"],
+    }
     settings: MeanVarianceSettings
 
     def __init__(self, **settings: Any) -> None:
@@ -126,6 +131,10 @@ class MaximumSharpe(RollingAgent):
     """
 
     Settings: ClassVar[type] = MaximumSharpeSettings
+    space: ClassVar[Space] = {
+        **RollingAgent.space,
+        "mean": ["bayes_stein", "empirical"],
+    }
     may_hold_cash: ClassVar[bool] = True
     limited: ClassVar[bool] = True
     settings: MaximumSharpeSettings

@@ -34,7 +34,7 @@ from agents.networks import NetworkSettings
 from agents.response import Response
 from agents.rollout import roll
 from agents.selection import Selection, figures
-from agents.settings import as_dict, require
+from agents.settings import Space, as_dict, require
 from agents.simulated_paths import SimulatedMarket, cash_flag, only_tradable
 from agents.utilities import UTILITIES
 from market import DataError, Market, SettingError
@@ -96,6 +96,15 @@ class PolicyGradientAgent(Agent):
     """A network whose weights maximise the utility of simulated paths; see this module's head."""
 
     Settings: ClassVar[type] = PolicyGradientSettings
+    space: ClassVar[Space] = {
+        "learning_rate": "1e-4..1e-2 log",
+        "encoder": ["fnn", "cnn", "gru"],
+        "width": [8, 16, 32],
+        "dropout": "0.0..0.4",
+        "lookback": [20, 60, 120],
+        "weight_decay": "0.01..1.0 log",
+        "cost_warmup": "0.0..0.6",
+    }
     learns: ClassVar[bool] = True
     settings: PolicyGradientSettings
 

@@ -9,7 +9,7 @@ from stable_baselines3 import PPO
 
 from agents.learner import LearnerSettings
 from agents.on_policy import OnPolicyAgent, OnPolicySettings
-from agents.settings import require
+from agents.settings import Space, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class PPOAgent(OnPolicyAgent):
     """Several passes over what was collected, with clipped changes of probability."""
 
     Settings: ClassVar[type[LearnerSettings]] = PPOSettings
+    space: ClassVar[Space] = {**OnPolicyAgent.space, "clip_range": "0.1..0.4"}
     own: ClassVar[tuple[str, ...]] = ("n_epochs", "clip_range")
 
     def algorithm(self) -> Any:

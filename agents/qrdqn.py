@@ -13,7 +13,7 @@ from agents.allocation_values import AllocationValues
 from agents.dqn import LatticeAgent, LatticeSettings
 from agents.lattice_policy import QuantileLatticePolicy
 from agents.learner import LearnerSettings
-from agents.settings import require
+from agents.settings import Space, require
 from envs.menus import lattice_points
 
 
@@ -32,6 +32,11 @@ class QRDQNAgent(LatticeAgent):
     """Learns the distribution of each allocation's return; acts by the best mean."""
 
     Settings: ClassVar[type[LearnerSettings]] = QRDQNSettings
+    space: ClassVar[Space] = {
+        **LatticeAgent.space,
+        "lattice": "2..6",
+        "n_quantiles": [5, 10, 25],
+    }
 
     def algorithm(self) -> Any:
         """sb3-contrib's QR-DQN."""

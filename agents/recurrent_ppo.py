@@ -17,6 +17,7 @@ from sb3_contrib import RecurrentPPO
 from agents.learner import LearnerSettings
 from agents.ppo import PPOAgent, PPOSettings
 from agents.recurrent_policy import RecurrentActorCritic
+from agents.settings import Space
 from market import SettingError
 
 
@@ -40,6 +41,7 @@ class RecurrentPPOAgent(PPOAgent):
     """PPO with a state carried along; see this module's head."""
 
     Settings: ClassVar[type[LearnerSettings]] = RecurrentPPOSettings
+    space: ClassVar[Space] = {**PPOAgent.space, "encoder": ["lstm"]}
 
     def algorithm(self) -> Any:
         """sb3-contrib's recurrent PPO."""

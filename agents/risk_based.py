@@ -14,7 +14,7 @@ import numpy as np
 
 from agents.rolling import RollingAgent, RollingSettings
 from agents.room import Room
-from agents.settings import require
+from agents.settings import Space, require
 from agents.stated import StatedUtility
 
 
@@ -106,6 +106,7 @@ class MinimumCVaR(RollingAgent):
     """
 
     Settings: ClassVar[type] = MinimumCVaRSettings
+    space: ClassVar[Space] = {**RollingAgent.space, "tail": "0.01..0.2 log"}
     limited: ClassVar[bool] = True
     settings: MinimumCVaRSettings
 

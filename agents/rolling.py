@@ -26,7 +26,7 @@ from agents.base import Agent, Monitor, Task
 from agents.moments import CovarianceName, covariance_of
 from agents.room import Room
 from agents.schedule import Every, check_every, investable, is_due, with_cash
-from agents.settings import require
+from agents.settings import Space, require
 from agents.terms import Terms
 from market import Market
 
@@ -58,6 +58,11 @@ class RollingAgent(Agent):
     """
 
     Settings: ClassVar[type] = RollingSettings
+    space: ClassVar[Space] = {
+        "window": [63, 126, 252, 504],
+        "covariance": ["ledoit_wolf", "oas", "empirical"],
+        "rebalance_every": ["week", "month", "quarter"],
+    }
     learns: ClassVar[bool] = False
     may_hold_cash: ClassVar[bool] = False
     limited: ClassVar[bool] = False

@@ -10,6 +10,7 @@ from stable_baselines3 import SAC
 from agents.critics import SoftActorCritic
 from agents.learner import LearnerSettings
 from agents.off_policy import OffPolicyAgent, OffPolicySettings
+from agents.settings import Space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class SACAgent(OffPolicyAgent):
     """A squashed Gaussian over scores whose softmax is the target; acts by the mean."""
 
     Settings: ClassVar[type[LearnerSettings]] = SACSettings
+    space: ClassVar[Space] = {**OffPolicyAgent.space, "tau": "0.002..0.05 log"}
     own: ClassVar[tuple[str, ...]] = ("ent_coef",)
 
     def algorithm(self) -> Any:

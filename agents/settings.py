@@ -14,6 +14,7 @@ from market import SettingError
 from market.names import unknown_name
 
 Settings = TypeVar("Settings")
+Space = Mapping[str, Any]  # what tuning tries of each setting: ranges as text, choices as lists
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from agents.critics import DeterministicActorCritic
 from agents.learner import LearnerSettings
 from agents.off_policy import OffPolicyAgent, OffPolicySettings
-from agents.settings import require
+from agents.settings import Space, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,11 @@ class TD3Agent(OffPolicyAgent):
     """Scores whose softmax is the target, without chance but for the noise of exploration."""
 
     Settings: ClassVar[type[LearnerSettings]] = TD3Settings
+    space: ClassVar[Space] = {
+        **OffPolicyAgent.space,
+        "tau": "0.002..0.05 log",
+        "exploration_noise": "0.1..0.6",
+    }
     own: ClassVar[tuple[str, ...]] = ("policy_delay", "target_policy_noise", "target_noise_clip")
 
     def algorithm(self) -> Any:

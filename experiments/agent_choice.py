@@ -39,3 +39,9 @@ def agent_class(name: str) -> type[Agent]:
     if not isinstance(kind, type) or not issubclass(kind, Agent):
         raise SettingError(f"agent `{name}` must be a subclass of agents.base.Agent")
     return kind
+
+
+def learns(name: str) -> bool:
+    """Whether an agent's seeds matter: as it says, else if it has a `fit` of its own."""
+    kind = agent_class(name)
+    return bool(getattr(kind, "learns", kind.fit is not Agent.fit))

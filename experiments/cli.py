@@ -18,6 +18,7 @@ commands:
   train         train and back-test one agent
   compare       train and back-test several agents; table and report
   walk-forward  refit agents through the years; one path of test windows, table and report
+  tune          search for good settings of an agent, on validation alone
   evaluate      back-test a saved agent on other data, other days or under other rules
   report        make an HTML report of runs
   monitor       hold new days against what a run was trained on; refit it on request

@@ -32,10 +32,14 @@ from market.errors import SettingError
 from market.names import unknown_name
 
 if TYPE_CHECKING:
-    from experiments.compare import Comparison
+    from experiments.outcome import Outcome
 
 REFERENCE = CompareConfig.reference
 FLAGS = ("trust", "debug", "overwrite")
+SWITCHES = (
+    "--trust runs code that a settings file names (a reward or agent of your own).\n"
+    "--overwrite makes finished runs anew; else they are kept, or the command refused."
+)
 EXAMPLES = {
     "train": """examples:
   allocgym train --agent sac --seeds 3
@@ -94,8 +98,9 @@ def train(argv: list[str]) -> int:
     done = run_experiments(
         [config],
         config.n_workers,
-        _command_line("train", argv),
+        command_line("train", argv),
         overwrite="overwrite" in line.flags,
+        cluster=config.cluster,
     )
     from experiments.forecast_notes import forecast_rows, print_forecasts
     from experiments.tables import print_runs
@@ -107,7 +112,7 @@ def train(argv: list[str]) -> int:
         for run in finished:
             print(f"Run: {run.path}")
         print(f"Curves: tensorboard --logdir {done.folder}")
-    return _status(done, line.flags)
+    return failed_status(done.outcomes, line.flags)
 
 
 def compare(argv: list[str]) -> int:
@@ -144,7 +149,7 @@ def _compare(
     config = build(kind, resolve(document, line.pairs, options))
     from experiments.compare import compare as run
 
-    done = run(config, _command_line(name, argv), overwrite="overwrite" in line.flags)
+    done = run(config, command_line(name, argv), overwrite="overwrite" in line.flags)
     from experiments.forecast_notes import forecast_rows, print_forecasts
     from experiments.report import write_report
     from experiments.summary import summarise
@@ -156,7 +161,7 @@ def _compare(
     path = write_report(done.runs, done.folder / "report.html", frame=frame)
     print(f"\nReport: {path}")
     print(f"Curves: tensorboard --logdir {done.folder}")
-    return _status(done, line.flags)
+    return failed_status(done.outcomes, line.flags)
 
 
 def evaluate(argv: list[str]) -> int:
@@ -246,6 +251,13 @@ def data(argv: list[str]) -> int:
     return run(argv)
 
 
+def tune(argv: list[str]) -> int:
+    """Search for good settings of an agent on validation."""
+    from experiments.tune_commands import tune as run
+
+    return run(argv)
+
+
 def monitor(argv: list[str]) -> int:
     """Hold new days against what a run was trained on; refit it on request."""
     from experiments.monitor_commands import monitor as run
@@ -264,6 +276,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "compare": compare,
     "walk-forward": walk_forward,
+    "tune": tune,
     "evaluate": evaluate,
     "report": report,
     "data": data,
@@ -285,10 +298,7 @@ def _help(name: str, options: Sequence[Option], command: Callable[[list[str]], i
     text = inspect.getdoc(command) or ""
     if name in ("train", "compare", "walk-forward"):
         text += f"\n\nagents: {', '.join(AGENTS)}"
-        text += "\n--trust runs code that a settings file names (a reward or agent of your own)."
-        text += (
-            "\n--overwrite makes finished runs anew; else they are kept, or the command refused."
-        )
+        text += f"\n{SWITCHES}"
     usage = {"evaluate": "RUN ... [--key value ...]", "report": "RUN ... [--output FILE]"}
     arguments = usage.get(name, "[FILE.yaml] [--key value ...]")
     show_help(f"allocgym {name}", arguments, text, options, EXAMPLES[name])
@@ -320,19 +330,20 @@ def run_config(folder: Path, trusted: bool) -> ExperimentConfig:
     return config
 
 
-def _status(done: Comparison, flags: set[str]) -> int:
+def failed_status(outcomes: Sequence[Outcome], flags: set[str]) -> int:
     """Name what failed once more, at the end; 2 where inputs are to blame, 1 where we are."""
-    failed = done.failed
+    failed = [outcome for outcome in outcomes if outcome.error]
     if not failed:
         return 0
     if "debug" in flags:
         for outcome in failed:
             print(outcome.trace, file=sys.stderr)
     names = ", ".join(outcome.spec.name for outcome in failed)
-    several = f"{len(failed)} of {len(done.outcomes)} trials failed: {names}"
+    several = f"{len(failed)} of {len(outcomes)} trials failed: {names}"
     one = f"{failed[0].spec.name}: {failed[0].error}"
     return say(one if len(failed) == 1 else several, 2 if all(x.users for x in failed) else 1)
 
 
-def _command_line(name: str, argv: Sequence[str]) -> str:
+def command_line(name: str, argv: Sequence[str]) -> str:
+    """The command as it was typed, for the manifest."""
     return shlex.join(["allocgym", name, *argv])

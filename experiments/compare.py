@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from agents.base import Agent
-from experiments.agent_choice import agent_class, make_agent
-from experiments.config import CompareConfig, ExperimentConfig
+from experiments.agent_choice import agent_class, learns, make_agent
+from experiments.config import Common, CompareConfig, ExperimentConfig
 from experiments.pace import RULE
-from experiments.parallel import Outcome, run_trials
+from experiments.parallel import Outcome, capacity, run_trials
 from experiments.plan import Plan, prepare, read_market
 from experiments.progress import Display, display
 from experiments.reuse import foreign_code, is_done, other_software
@@ -57,7 +56,9 @@ def compare(
             before anything is written or trained.
 
     """
-    return run_experiments(config.experiments(), config.n_workers, command, overwrite=overwrite)
+    return run_experiments(
+        config.experiments(), config.n_workers, command, overwrite=overwrite, cluster=config.cluster
+    )
 
 
 def run_experiments(
@@ -66,6 +67,7 @@ def run_experiments(
     command: str = "",
     *,
     overwrite: bool = False,
+    cluster: str | None = None,
 ) -> Comparison:
     """Run all seeds of experiments that share their data and their folder.
 
@@ -84,17 +86,20 @@ def run_experiments(
     )
     folder = Path(first.results) / first.experiment
     ensure_writable(folder)
+    workers = capacity(workers, cluster)
     if overwrite:
         for spec in trials:
             shutil.rmtree(_path(spec) / "windows", ignore_errors=True)
     waiting = [spec for spec in trials if spec not in kept]
-    slow = {_title(config) for config in experiments if _learns(config)}
+    slow = {_title(config) for config in experiments if learns(config.agent.name)}
     titles = [_title(spec.config) for spec in waiting]
     groups = [title if title in slow else RULE for title in titles]
     watched = list(zip(groups, [spec.name for spec in waiting], strict=True))
     with display(watched, workers) as shown:
         tell_kept(shown, [(spec.name, _path(spec)) for spec in kept])
-        done = run_trials(waiting, workers=workers, display=shown) if waiting else []
+        done = (
+            run_trials(waiting, workers=workers, display=shown, cluster=cluster) if waiting else []
+        )
     ended = {outcome.spec.name: outcome for outcome in done}
     outcomes = [ended.get(spec.name) or Outcome(spec, _path(spec)) for spec in trials]
     return Comparison([read_run(outcome) for outcome in outcomes], outcomes, folder)
@@ -131,7 +136,7 @@ def tell_kept(shown: Display, kept: Sequence[tuple[str, Path]]) -> None:
 
 def trials_of(config: ExperimentConfig | WindowedConfig, command: str = "") -> list[Trial]:
     """One trial a seed; one in all for an agent that does not learn."""
-    seeds = config.seed_list if _learns(config) else config.seed_list[:1]
+    seeds = config.seed_list if learns(config.agent.name) else config.seed_list[:1]
     return [Trial(config, seed, command) for seed in seeds]
 
 
@@ -140,8 +145,8 @@ def _path(spec: Trial) -> Path:
     return run_path(config.results, config.experiment, config.agent.title, spec.seed)
 
 
-def _title(config: ExperimentConfig | WindowedConfig) -> str:
-    return config.agent.title
+def _title(config: Common) -> str:
+    return str(config.agent.title)  # type: ignore[attr-defined]
 
 
 def read_run(outcome: Outcome) -> Run:
@@ -155,10 +160,4 @@ def read_run(outcome: Outcome) -> Run:
 def _turn(config: ExperimentConfig | WindowedConfig) -> int:
     """Learners, then rules, then what draws on both."""
     joins = getattr(agent_class(config.agent.name), "joins", False)
-    return 2 if joins else int(not _learns(config))
-
-
-def _learns(config: ExperimentConfig | WindowedConfig) -> bool:
-    """Whether seeds matter: as the agent says, else if it has a `fit` of its own."""
-    kind = agent_class(config.agent.name)
-    return bool(getattr(kind, "learns", kind.fit is not Agent.fit))
+    return 2 if joins else int(not learns(config.agent.name))

@@ -195,6 +195,8 @@ class Common:
         results: Folder of all experiments.
         workers: Trials at the same time; as many as there are cores when not given. The results
             do not depend on it.
+        cluster: Address of a Ray cluster to run on, host:port, or auto on one of its machines;
+            here when not given.
 
     """
 
@@ -204,6 +206,7 @@ class Common:
     task: TaskConfig = field(default_factory=TaskConfig)
     results: str = "results"
     workers: int | None = None
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -222,9 +225,9 @@ class Common:
 
     @property
     def n_workers(self) -> int:
-        """Trials at the same time."""
-        if self.workers is not None:
-            return self.workers
+        """Trials at the same time; 0 stands for all that a cluster has room for."""
+        if self.workers is not None or self.cluster is not None:
+            return self.workers or 0
         allowed = getattr(os, "sched_getaffinity", None)  # not on every system
         return len(allowed(0)) if allowed else os.cpu_count() or 1
 

@@ -46,16 +46,20 @@ def note(folder: Path, name: str, *, seed: int, digest: str, returns: Any, free:
         name: What the configuration is called.
         seed: Of the trial.
         digest: Of its settings and data; trials with the same one are seeds of each other.
-        returns: Simple returns a period by which it would be chosen.
+        returns: Simple returns a period by which it would be chosen; None where it was given up
+            before there were any: it was tried all the same.
         free: What cash earned.
 
     """
-    ratio = float(measures.sharpe_ratio(np.asarray(returns) - free, periods_per_year=1))
+    ratio, periods = float("nan"), 0
+    if returns is not None:
+        ratio = float(measures.sharpe_ratio(np.asarray(returns) - free, periods_per_year=1))
+        periods = len(returns)
     sharpe = ratio if np.isfinite(ratio) else None
     entry = {"name": name, "seed": seed, "digest": digest, "sharpe": sharpe}
     handle = os.open(folder / FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
-        os.write(handle, (json.dumps(entry | {"periods": len(returns)}) + "\n").encode())
+        os.write(handle, (json.dumps(entry | {"periods": periods}) + "\n").encode())
     finally:
         os.close(handle)
 
@@ -71,13 +75,26 @@ def trials(runs: Iterable[Run]) -> Trials:
             excess = run.backtest["portfolio_return"] - run.backtest["risk_free"]
             ratio = float(measures.sharpe_ratio(excess.to_numpy(), periods_per_year=1))
             ratios.setdefault(key, {})[run.seed] = ratio
+    return trials_in(folders, ratios)
+
+
+def trials_in(
+    folders: Iterable[Path], known: Mapping[str, Mapping[int, float]] | None = None
+) -> Trials:
+    """All that was tried in these experiments, and what is known besides: digest -> seed -> ratio.
+
+    A seed that was given up once and finished later counts with the ratio it then had.
+    """
+    ratios = {key: dict(by_seed) for key, by_seed in (known or {}).items()}
     for folder in folders:
         for entry in read(folder):
             ratio = float("nan") if entry["sharpe"] is None else float(entry["sharpe"])
-            ratios.setdefault(entry["digest"], {}).setdefault(entry["seed"], ratio)
+            seeds = ratios.setdefault(entry["digest"], {})
+            if not np.isfinite(seeds.get(entry["seed"], np.nan)):
+                seeds[entry["seed"]] = ratio
     means = np.array([np.mean(list(by_seed.values())) for by_seed in ratios.values()])
-    known = means[np.isfinite(means)]
-    return Trials(len(ratios), float(known.var(ddof=1)) if len(known) > 1 else 0.0)
+    finite = means[np.isfinite(means)]
+    return Trials(len(ratios), float(finite.var(ddof=1)) if len(finite) > 1 else 0.0)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
-"""Run trials one after the other or in processes; a trial that fails or dies costs only itself.
+"""Run trials one after the other, in processes or on a cluster; one that dies costs only itself.
 
-Every trial has a process of its own, forked from a server that imported the slow libraries once.
-Numbers do not depend on the number of workers: a trial uses one thread and its own seeds.
+In processes, every trial has one of its own, forked from a server that imported the slow libraries
+once. Numbers do not depend on where or how many at a time: a trial uses one thread and its own
+seeds.
 """
 
 from __future__ import annotations
@@ -11,39 +12,51 @@ import multiprocessing
 import multiprocessing.connection
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
+from experiments.outcome import Outcome, attempt, teller
 from experiments.progress import Display
-from experiments.trial import Trial, trial
-from market.errors import InputError
+from experiments.trial import Trial
 
+__all__ = ["Outcome", "capacity", "run_trials"]
 PATIENCE = 10.0  # seconds that a stopped trial has to note down why
-STEP = 0.005  # progress is told in steps of this size
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended: its run folder, or why there are no numbers."""
+def capacity(workers: int, cluster: str | None) -> int:
+    """Trials at the same time; joins the cluster where one is named.
 
-    spec: Trial
-    path: Path | None = None
-    error: str | None = None
-    users: bool = False  # the error is an input's, not ours
-    trace: str = ""
+    Raises:
+        SettingError: If it cannot be joined, or has fewer cores.
+
+    """
+    if cluster is None:
+        return workers
+    from experiments.cluster import connect
+
+    return connect(cluster, workers)
 
 
-def run_trials(trials: Sequence[Trial], *, workers: int, display: Display) -> list[Outcome]:
+def run_trials(
+    trials: Sequence[Trial], *, workers: int, display: Display, cluster: str | None = None
+) -> list[Outcome]:
     """Run all trials, at most `workers` at a time.
+
+    Args:
+        trials: What to run.
+        workers: Trials at the same time, as `capacity` gave it.
+        display: Told what starts, advances and ends.
+        cluster: Address of the Ray cluster that `capacity` joined; None: in processes here.
 
     Returns:
         One outcome a trial, in their order; a failing trial does not stop the others.
 
     """
+    if cluster is not None:
+        from experiments.cluster import run_on_cluster
+
+        return run_on_cluster(trials, workers, display)
     if workers == 1 or len(trials) == 1:
         return [_run_here(spec, display) for spec in trials]
     return _Crew(trials, workers, display).work()
@@ -51,18 +64,9 @@ def run_trials(trials: Sequence[Trial], *, workers: int, display: Display) -> li
 
 def _run_here(spec: Trial, display: Display) -> Outcome:
     display.started(spec.name)
-    try:
-        outcome = Outcome(spec, trial(spec, lambda done: display.advanced(spec.name, done)))
-    except Exception as error:  # reported by name, and the others go on
-        outcome = _failure(spec, error)
+    outcome = attempt(spec, lambda done: display.advanced(spec.name, done))
     display.ended(spec.name, outcome.error)
     return outcome
-
-
-def _failure(spec: Trial, error: Exception) -> Outcome:
-    users = isinstance(error, InputError)
-    reason = " ".join(str(error if users else f"{type(error).__name__}: {error}").split())
-    return Outcome(spec, None, reason.rstrip(": "), users, traceback.format_exc())
 
 
 class _Crew:
@@ -140,20 +144,10 @@ def _work(pipe: Connection, spec: Trial) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     signal.signal(signal.SIGTERM, _interrupt)
     logging.getLogger("market").setLevel(logging.ERROR)  # the parent has said it once
-    told = 0.0
-
-    def watch(done: float) -> None:
-        nonlocal told
-        if done >= told + STEP or done == 1.0:
-            pipe.send(done)
-            told = done
-
     try:
-        outcome = Outcome(spec, trial(spec, watch))
+        outcome = attempt(spec, teller(pipe.send))
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # sent to the parent, which reports it
-        outcome = _failure(spec, error)
     pipe.send(outcome)
 
 

@@ -6,7 +6,7 @@ TensorBoard is a view of it, with the settings and the final figures in its HPAR
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ from experiments.run_dir import RunFolder
 
 Watcher = Callable[[float], None]
 FINAL = ("return", "volatility", "sharpe", "drawdown", "turnover", "cost", "final_value")
+TEST_FIGURES = [f"test/{name}" for name in FINAL]
 
 
 class RunMonitor(Monitor):
@@ -53,12 +54,16 @@ class RunMonitor(Monitor):
 
         return trained_alike(self.run, name, settings)
 
-    def settings(self, config: Mapping[str, Any]) -> None:
-        """Show the settings in the HPARAMS tab, dotted, beside the test's figures to come."""
+    def settings(
+        self,
+        config: Mapping[str, Any],
+        figures: Sequence[str] = TEST_FIGURES,
+    ) -> None:
+        """Show the settings in the HPARAMS tab, dotted, beside the figures to come."""
         from torch.utils.tensorboard.summary import hparams
 
         shown = {key: value for key, value in _dotted(config) if key != "results"}
-        for summary in hparams(shown, {f"test/{name}": 0.0 for name in FINAL}):
+        for summary in hparams(shown, dict.fromkeys(figures, 0.0)):
             assert self._writer.file_writer is not None
             self._writer.file_writer.add_summary(summary)
 

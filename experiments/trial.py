@@ -27,6 +27,7 @@ from experiments.reuse import foreign_code
 from experiments.robustness import Player, harder
 from experiments.run_dir import RunFolder
 from experiments.tracking import RunMonitor, Watcher
+from experiments.tune_config import TuneConfig
 from experiments.walk_config import WindowedConfig
 
 if TYPE_CHECKING:
@@ -40,19 +41,20 @@ class Trial:
 
     Attributes:
         config: Of the experiment.
-        seed: The one seed of this trial.
+        seed: The one seed of this trial; the trial's number where settings are searched.
         command: The command line, for the manifest.
 
     """
 
-    config: ExperimentConfig | WindowedConfig
+    config: ExperimentConfig | WindowedConfig | TuneConfig
     seed: int
     command: str = ""
 
     @property
     def name(self) -> str:
         """What people call it."""
-        return f"{self.config.agent.title} seed {self.seed}"
+        kind = "trial" if isinstance(self.config, TuneConfig) else "seed"
+        return f"{self.config.agent.title} {kind} {self.seed}"
 
 
 def trial(spec: Trial, watch: Watcher | None = None) -> Path:
@@ -76,6 +78,10 @@ def trial(spec: Trial, watch: Watcher | None = None) -> Path:
             from experiments.walk_forward import walk
 
             return walk(spec.config, spec.seed, spec.command, watch)
+        if isinstance(spec.config, TuneConfig):
+            from experiments.tuning import try_settings
+
+            return try_settings(spec.config, spec.seed, watch)
         config = dataclasses.replace(spec.config, seeds=[spec.seed])
         plan = prepare(config)
         run = new_run(plan.config, spec, plan.about_data, splits=plan.splits)

@@ -1,0 +1,305 @@
+"""Search for good settings on validation; the test span stays shut.
+
+A trial is one choice of settings. It is fitted with every seed on the training span, each seed is
+played through validation, and the interquartile mean of their Sharpe ratios is its score. Data come
+through the guard of `experiments.plan`, which is never released here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from agents.rollout import path_metrics, roll
+from experiments import history
+from experiments.agent_choice import learns, make_agent
+from experiments.outcome import Outcome
+from experiments.pace import RULE
+from experiments.parallel import capacity, run_trials
+from experiments.plan import Plan, prepare, read_market
+from experiments.progress import display
+from experiments.reuse import foreign_code
+from experiments.run_dir import RunFolder, ensure_writable, write_atomic
+from experiments.seeds import interquartile_mean
+from experiments.study import (
+    NUMBER,
+    REASON,
+    SCORES,
+    bury,
+    held,
+    is_done,
+    latest,
+    make_sampler,
+    open_study,
+    propose,
+    study_folder,
+    trial_folder,
+)
+from experiments.tracking import RunMonitor, Watcher
+from experiments.trial import Trial
+from experiments.tune_config import TuneConfig
+from market.errors import SettingError
+
+PART = 10_000  # points at which a trial can be stopped are counted from here for each seed
+FIGURES = ("sharpe", "return", "volatility", "drawdown", "turnover")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search has found so far.
+
+    Attributes:
+        config: What was asked for.
+        plan: The data and the agent as it is; its guard is shut.
+        tried: optuna's record of each trial, by its number.
+        outcomes: Of the trials that ran now.
+        folder: `results/<experiment>/tuning/<agent>`.
+
+    """
+
+    config: TuneConfig
+    plan: Plan
+    tried: dict[int, Any]
+    outcomes: list[Outcome]
+    folder: Path
+
+    @property
+    def scored(self) -> list[Any]:
+        """Trials with a score, the best first; of equals the earlier."""
+        done = [one for one in self.tried.values() if one.state.name == "COMPLETE"]
+        return sorted(done, key=lambda one: (-one.value, one.user_attrs[NUMBER]))
+
+
+def tune(config: TuneConfig, command: str = "", *, overwrite: bool = False) -> Search:
+    """Try settings until as many are done as were asked for.
+
+    Raises:
+        SettingError: If settings do not fit, or another search is there already; before anything
+            is tried.
+
+    """
+    market = read_market(config.data)
+    plan = prepare(config.single(), market)
+    if plan.agent.hindsight:
+        raise SettingError(f"agent {config.agent.title}: is shown the days it is judged on")
+    _check_space(config)
+    folder = study_folder(config)
+    ensure_writable(folder.parents[1])
+    workers = capacity(config.n_workers, config.cluster)
+    if overwrite:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_same(folder / "space.json", _signature(config, plan))
+    study = open_study(config)
+    kept = {number for number, one in latest(study).items() if is_done(one)}
+    trials = [Trial(config, n, command) for n in range(config.trials) if n not in kept]
+    group = config.agent.title if learns(config.agent.name) else RULE
+    with display([(group, spec.name) for spec in trials], workers) as shown:
+        if kept:
+            shown.say(f"Done before, kept: {len(kept)} of {config.trials} trials")
+        outcomes = (
+            run_trials(trials, workers=workers, display=shown, cluster=config.cluster)
+            if trials
+            else []
+        )
+    for outcome in outcomes:
+        if outcome.error is not None:
+            with held(trial_folder(config, outcome.spec.seed) / "lock") as ours:
+                if ours:
+                    bury(study, outcome.spec.seed, outcome.error)
+    return Search(config, plan, latest(open_study(config)), outcomes, folder)
+
+
+def _check_space(config: TuneConfig) -> None:
+    """Every end of a range and every choice must be a setting the agent takes by itself."""
+    for key, room in config.searched.items():
+        for value in room if isinstance(room, tuple) else (room.low, room.high):
+            make_agent(config.single({key: value}).agent)
+
+
+def _signature(config: TuneConfig, plan: Plan) -> dict[str, Any]:
+    """What must not change between calls, for scores to be comparable."""
+    settings = plan.config.plain()
+    settings.pop("results")
+    space = {key: repr(room) for key, room in config.searched.items()}
+    code = foreign_code(config)
+    made: dict[str, Any] = json.loads(
+        json.dumps([settings, space, plan.about_data["sha256"], code], default=str)
+    )
+    return dict(zip(("settings", "space", "data", "code"), made, strict=True))
+
+
+def _check_same(path: Path, ours: Mapping[str, Any]) -> None:
+    if not path.exists():
+        write_atomic(path, json.dumps(ours, indent=1) + "\n")
+        return
+    theirs = json.loads(path.read_text("utf-8"))
+    changed = [key for key in ours if ours[key] != theirs.get(key)]
+    if changed:
+        raise SettingError(
+            f"{path.parent} holds a search with other {', '.join(changed)}; choose another "
+            "--experiment or --agent.label, or --overwrite"
+        )
+
+
+def try_settings(config: TuneConfig, number: int, watch: Watcher | None) -> Path:
+    """Run one trial, unless another process is at it or it is done.
+
+    Raises:
+        Exception: Whatever stopped the agent; the journal then holds the reason.
+
+    """
+    import optuna
+
+    folder = trial_folder(config, number)
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder / "lock") as ours:
+        study = open_study(config)
+        before = latest(study).get(number)
+        if not ours or (before is not None and is_done(before)):
+            return folder
+        bury(study, number, "its process died")
+        given = before.params if before is not None else _as_it_is(config, number)
+        space = config.searched
+        sampler = make_sampler(config, number, given if given.keys() == space.keys() else {})
+        study = open_study(config, sampler)
+        trial = study.ask()
+        trial.set_user_attr(NUMBER, number)
+        settings = propose(trial, space)
+        try:
+            scores = _scores(config, number, settings, trial, watch)
+        except optuna.TrialPruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        except Exception as error:
+            trial.set_user_attr(REASON, " ".join(str(error).split()))
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            raise
+        else:
+            trial.set_user_attr(SCORES, scores)
+            study.tell(trial, float(interquartile_mean(scores)))
+    return folder
+
+
+def _as_it_is(config: TuneConfig, number: int) -> dict[str, Any]:
+    """The agent's settings as they are, for the first trial, where they are among what is tried."""
+    if number > 0:
+        return {}
+    own = make_agent(config.agent).settings
+    found = {key: getattr(own, key) for key in config.searched}
+    inside = all(value in config.searched[key] for key, value in found.items())
+    return found if inside else {}
+
+
+def _scores(
+    config: TuneConfig,
+    number: int,
+    settings: Mapping[str, Any],
+    trial: Any,
+    watch: Watcher | None,
+) -> list[float]:
+    """The Sharpe ratio of every seed on validation; each is noted as tried, come what may."""
+    seeds = config.seed_list if learns(config.agent.name) else config.seed_list[:1]
+    scores: list[float] = []
+    for place, seed in enumerate(seeds):
+
+        def told(done: float, place: int = place) -> None:
+            if watch is not None:
+                watch((place + done) / len(seeds))
+
+        count, best = 0, -math.inf
+
+        def report(found: float, place: int = place) -> None:
+            nonlocal count, best
+            count, best = count + 1, max(best, found)
+            _stop_if_poor(trial, [*scores, best], place * PART + count)
+
+        scores.append(_score(config, number, settings, seed, report, told))
+        if place + 1 < len(seeds):
+            _stop_if_poor(trial, scores, (place + 1) * PART)
+    return scores
+
+
+def _stop_if_poor(trial: Any, scores: Sequence[float], point: int) -> None:
+    import optuna
+
+    trial.report(sum(scores) / len(scores), point)
+    if trial.should_prune():
+        raise optuna.TrialPruned
+
+
+def _score(
+    config: TuneConfig,
+    number: int,
+    settings: Mapping[str, Any],
+    seed: int,
+    report: Callable[[float], None],
+    watch: Watcher,
+) -> float:
+    single = config.single(settings)
+    plan = prepare(single)
+    part = RunFolder(trial_folder(config, number) / f"of_seed_{seed}")
+    shutil.rmtree(part.path, ignore_errors=True)
+    part.path.mkdir()
+    note = _Note(config, number, seed, plan)
+    with note, _Curves(part, watch, report) as monitor:
+        monitor.settings(plan.config.plain(), [f"valid/{name}" for name in FIGURES])
+        agent, task = plan.agent, plan.task
+        agent.fit(plan.train, plan.valid, task=task, seed=seed, monitor=monitor)
+        path = roll(agent, plan.valid, task)
+        found = path_metrics(path, plan.valid.periods_per_year)
+        monitor.record(monitor.last_step, {f"valid/{key}": found[key] for key in FIGURES})
+        days = pd.DatetimeIndex(path.dates[1:], name="date")
+        columns = {"portfolio_return": path.returns, "risk_free": path.risk_free}
+        write_atomic(
+            part.path / "validation.parquet", pd.DataFrame(columns, index=days).to_parquet()
+        )
+        note.path = path
+    # cash and nothing else has no Sharpe ratio, and earns nothing over cash
+    return found["sharpe"] if math.isfinite(found["sharpe"]) else 0.0
+
+
+class _Note:
+    """One line of the experiment's history for each seed that was begun."""
+
+    def __init__(self, config: TuneConfig, number: int, seed: int, plan: Plan) -> None:
+        self.folder, self.seed = Path(config.results) / config.experiment, seed
+        self.name = f"{config.agent.title} trial {number}"
+        code = foreign_code(config)
+        self.digest = history.digest(plan.config.plain(), plan.about_data["sha256"], code)
+        self.path: Any = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        known = self.path is not None
+        history.note(
+            self.folder,
+            self.name,
+            seed=self.seed,
+            digest=self.digest,
+            returns=self.path.returns if known else None,
+            free=self.path.risk_free if known else 0.0,
+        )
+
+
+class _Curves(RunMonitor):
+    """Writes the curves of one seed, and tells how good it is so far."""
+
+    def __init__(self, run: RunFolder, watch: Watcher, report: Callable[[float], None]) -> None:
+        super().__init__(run, watch)
+        self.report = report
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """As always; a Sharpe ratio on validation may end the trial."""
+        super().record(step, values)
+        found = float(values.get("eval/sharpe", math.nan))
+        if math.isfinite(found):
+            self.report(found)
