@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ def config(tmp_path, prices):
     """A function that makes searches over the tiny agent."""
 
     def make(agent=TINY, settings=None, **changes):
-        defaults = {
+        defaults: dict[str, Any] = {
             "trials": 4,
             "seeds": 2,
             "sampler": "random",
