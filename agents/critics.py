@@ -4,10 +4,16 @@ The actor and each critic have a network of their own. A critic is given the wei
 beside those held, and values the portfolio as a sum over its assets:
 
     Q(t, held, w) = w . scores + pooled          scores and pooled see held, w and |w - held|
+
+or, with a known price, as what is held after the trade is worth, less what the trade costs
+(`agents.allocation_values`):
+
+    Q(t, held, w) = W(t, w) - price(held, w)
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -23,8 +29,10 @@ from stable_baselines3.td3.policies import Actor as BaseDeterministicActor
 from stable_baselines3.td3.policies import TD3Policy
 from torch import Tensor, nn
 
+from agents.allocation_values import AllocationValues
+from agents.banded_scores import banded_plan
 from agents.networks import NetworkSettings
-from agents.panel_network import PanelNetwork, Shape
+from agents.panel_network import SALT, PanelNetwork, Shape
 from agents.policies import Observation, rows_of
 
 LOG_STD = (-5.0, 2.0)
@@ -37,6 +45,8 @@ class _Made(BasePolicy):
     Args:
         shape: Of the market.
         network: Sizes and kinds.
+        band: Whether actions have one dimension more, see `agents.banded_scores`.
+        known_price: Whether critics take a known price of the trade off.
 
     """
 
@@ -51,10 +61,13 @@ class _Made(BasePolicy):
         *,
         shape: Shape,
         network: NetworkSettings,
+        band: bool = False,
+        known_price: bool = False,
         use_sde: bool = False,
         **more: Any,
     ) -> None:
-        self.shape, self.network_settings, self.of_critic = shape, network, more
+        self.shape, self.network_settings, self.band = shape, network, band
+        self.of_critic = {"known_price": known_price, **more}
         super().__init__(observation_space, action_space, lr_schedule)
 
     def make_actor(self, features_extractor: Any = None) -> Any:
@@ -71,6 +84,7 @@ class _Made(BasePolicy):
             "action_space": self.action_space,
             "shape": self.shape,
             "network": self.network_settings,
+            "band": self.band,
         }
 
 
@@ -83,19 +97,21 @@ class Actor(BaseActor):
         action_space: spaces.Box,
         shape: Shape,
         network: NetworkSettings,
+        band: bool = False,
     ) -> None:
         BasePolicy.__init__(self, observation_space, action_space, squash_output=True)
         self.use_sde = False
-        self.action_dist = SquashedDiagGaussianDistribution(shape.n_assets)  # type: ignore[assignment]
-        self.panel = PanelNetwork(shape, network)
+        self.action_dist = SquashedDiagGaussianDistribution(shape.n_assets + band)  # type: ignore[assignment]
+        self.panel = PanelNetwork(shape, network, n_values=1 + band)
 
     def get_action_dist_params(  # type: ignore[override]  # compact observations
         self, obs: Observation
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Means and logarithms of standard deviations, (B, N) each."""
+        """Means and logarithms of standard deviations, (B, N) or (B, N + 1) each."""
         scores, values = self.panel(rows_of(obs), obs["weights"])
-        log_std = values.clamp(*LOG_STD).unsqueeze(1).expand_as(scores)
-        return scores, log_std, {}
+        values = values.view(len(scores), -1)
+        means = torch.cat([scores, values[:, 1:]], -1)
+        return means, values[:, :1].clamp(*LOG_STD).expand_as(means), {}
 
 
 class DeterministicActor(BaseDeterministicActor):
@@ -107,7 +123,9 @@ class DeterministicActor(BaseDeterministicActor):
         action_space: spaces.Box,
         shape: Shape,
         network: NetworkSettings,
+        band: bool = False,
     ) -> None:
+        assert not band, "inside a band nothing tells an actor without chance where to go"
         BasePolicy.__init__(self, observation_space, action_space, squash_output=True)
         self.panel = PanelNetwork(shape, network)
 
@@ -118,7 +136,7 @@ class DeterministicActor(BaseDeterministicActor):
 
 
 class Critic(BaseCritic):
-    """Two values of weights asked for: w . scores + pooled value, given held, w and |w - held|."""
+    """Two values of weights asked for, of networks of their own."""
 
     def __init__(
         self,
@@ -126,21 +144,23 @@ class Critic(BaseCritic):
         action_space: spaces.Box,
         shape: Shape,
         network: NetworkSettings,
+        band: bool = False,
+        known_price: bool = False,
     ) -> None:
         BaseModel.__init__(self, observation_space, action_space)
         self.share_features_extractor, self.n_critics = False, N_CRITICS
-        self.bound = float(action_space.high[0])
-        self.panels = _panels(shape, network)
+        self.each = _valuers(shape, network, action_space, band, known_price)
 
     def forward(  # type: ignore[override]  # compact observations
         self, obs: Observation, actions: Tensor
     ) -> tuple[Tensor, ...]:
         """One (B, 1) for each critic, for scaled actions (B, N) in [-1, 1]."""
-        return tuple(asset_values(panel, obs, self.bound * actions) for panel in self.panels)
+        return tuple(valuer(obs, actions) for valuer in self.each)
 
     def q1_forward(self, obs: Observation, actions: Tensor) -> Tensor:  # type: ignore[override]
         """The first alone."""
-        return asset_values(self.panels[0], obs, self.bound * actions)
+        worth: Tensor = self.each[0](obs, actions)
+        return worth
 
 
 class QuantileCritic(BaseQuantileCritic):
@@ -153,17 +173,17 @@ class QuantileCritic(BaseQuantileCritic):
         shape: Shape,
         network: NetworkSettings,
         n_quantiles: int,
+        band: bool = False,
+        known_price: bool = False,
     ) -> None:
         BaseModel.__init__(self, observation_space, action_space)
         self.share_features_extractor, self.n_critics = False, N_CRITICS
         self.n_quantiles, self.quantiles_total = n_quantiles, N_CRITICS * n_quantiles
-        self.bound = float(action_space.high[0])
-        self.panels = _panels(shape, network, n_quantiles)
+        self.each = _valuers(shape, network, action_space, band, known_price, n_quantiles)
 
     def forward(self, obs: Observation, action: Tensor) -> Tensor:  # type: ignore[override]
         """Quantiles (B, critics, Q) for scaled actions (B, N) in [-1, 1]."""
-        each = [asset_values(panel, obs, self.bound * action) for panel in self.panels]
-        return torch.stack(each, 1)
+        return torch.stack([valuer(obs, action) for valuer in self.each], 1)
 
 
 class SoftActorCritic(_Made, SACPolicy):
@@ -184,18 +204,78 @@ class QuantileActorCritic(_Made, TQCPolicy):
     actor_kind, critic_kind = Actor, QuantileCritic
 
 
-def asset_values(panel: nn.Module, obs: Observation, scores: Tensor) -> Tensor:
-    """Values of the weights that are the softmax of scores (B, N): (B, 1), or quantiles (B, Q)."""
-    held, target = obs["weights"], scores.softmax(-1)
-    inputs = torch.stack([held, target, (target - held).abs()], -1)
-    each, pooled = panel(rows_of(obs), inputs)
-    total: Tensor = (each * target).sum(-1, keepdim=True) + pooled.view(len(target), -1)
-    return total
+class Valuer(nn.Module):
+    """Values of scaled actions (B, N), or (B, N + 1) with a band: (B, 1), or quantiles (B, Q)."""
+
+    def __init__(self, bound: float, band: bool) -> None:
+        super().__init__()
+        self.bound, self.band = bound, band
+
+    def target(self, held: Tensor, actions: Tensor) -> Tensor:
+        """The weights asked for, (B, N)."""
+        scores = self.bound * actions
+        return banded_plan(scores).target(held) if self.band else scores.softmax(-1)
 
 
-def _panels(shape: Shape, network: NetworkSettings, n_values: int = 1) -> nn.ModuleList:
-    """Networks of the critics, each with parameters of its own."""
-    salts = range(1, N_CRITICS + 1)
-    return nn.ModuleList(
-        PanelNetwork(shape, network, n_inputs=3, n_values=n_values, salt=salt) for salt in salts
-    )
+class HeldAndAsked(Valuer):
+    """w . scores + pooled value, of a network that is given held, w and |w - held|."""
+
+    def __init__(
+        self,
+        bound: float,
+        band: bool,
+        shape: Shape,
+        network: NetworkSettings,
+        n_quantiles: int | None,
+        salt: int,
+    ) -> None:
+        super().__init__(bound, band)
+        self.panel = PanelNetwork(shape, network, n_inputs=3, n_values=n_quantiles or 1, salt=salt)
+
+    def forward(self, obs: Observation, actions: Tensor) -> Tensor:
+        """See `Valuer`."""
+        held = obs["weights"]
+        target = self.target(held, actions)
+        inputs = torch.stack([held, target, (target - held).abs()], -1)
+        each, pooled = self.panel(rows_of(obs), inputs)
+        total: Tensor = (each * target).sum(-1, keepdim=True) + pooled.view(len(target), -1)
+        return total
+
+
+class AfterTheTrade(Valuer):
+    """W of what is held after the trade, less the price of the trade."""
+
+    def __init__(
+        self,
+        bound: float,
+        band: bool,
+        shape: Shape,
+        network: NetworkSettings,
+        n_quantiles: int | None,
+        salt: int,
+    ) -> None:
+        super().__init__(bound, band)
+        none = torch.zeros(0, shape.n_assets)
+        salted = dataclasses.replace(shape, seed=shape.seed + SALT * salt)
+        self.worth = AllocationValues(salted, network, none, dueling=True, n_quantiles=n_quantiles)
+
+    def forward(self, obs: Observation, actions: Tensor) -> Tensor:
+        """See `Valuer`."""
+        held = obs["weights"].unsqueeze(1)
+        target = self.target(obs["weights"], actions).unsqueeze(1)
+        worth = self.worth.quantiles(rows_of(obs), target).squeeze(1)
+        return worth - self.worth.price(held, target).squeeze(1)
+
+
+def _valuers(
+    shape: Shape,
+    network: NetworkSettings,
+    action_space: spaces.Box,
+    band: bool,
+    known_price: bool,
+    n_quantiles: int | None = None,
+) -> nn.ModuleList:
+    """Of the critics, each with parameters of its own."""
+    kind = AfterTheTrade if known_price else HeldAndAsked
+    about = float(action_space.high[0]), band, shape, network, n_quantiles
+    return nn.ModuleList(kind(*about, salt=salt) for salt in range(1, N_CRITICS + 1))

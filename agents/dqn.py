@@ -15,18 +15,18 @@ from torch import nn
 from agents import name_of
 from agents.allocation_values import AllocationValues
 from agents.base import Task
+from agents.device import to_host
 from agents.lattice_policy import LatticePolicy, PointsAndHold
 from agents.learner import LearnerSettings
-from agents.off_policy import updates_and_replay
+from agents.off_policy import population, tell_prices, updates_and_replay
 from agents.panel_network import Panel, check_finite
 from agents.q_learning import Population, QLearner
 from agents.response import Meaning, slopes
-from agents.sb3 import SB3Agent, episode_length
+from agents.sb3 import SB3Agent
 from agents.selection import Selection
 from agents.settings import Space, require
 from envs.actions import Lattice
 from envs.menus import lattice_points
-from envs.rules import Rules
 from market import DataError, Market
 
 SMALL = 256  # choices up to which all are learned from at once unless told otherwise
@@ -79,7 +79,7 @@ class DQNSettings(LatticeSettings):
 class LatticeAgent(SB3Agent):
     """Values every allocation of a lattice, and holding, by replay; acts by the best."""
 
-    meaning: ClassVar[Meaning] = "value"
+    meaning: Meaning = "value"
     _names: tuple[str, ...] | list[str] = ()
 
     def policy_settings(self) -> dict[str, Any]:
@@ -113,10 +113,7 @@ class LatticeAgent(SB3Agent):
     def model(self, market: Market, task: Task, seed: int) -> Any:
         """The algorithm, told what trades cost."""
         model = super().model(market, task, seed)
-        prices = self._population(market, task, seed).prices()
-        for part in model.policy.modules():
-            if isinstance(part, AllocationValues):
-                part.set_prices(*prices)
+        tell_prices(model.policy, self._population(market, task, seed))
         return model
 
     def train(self, market: Market, task: Task, seed: int, selection: Selection) -> None:
@@ -133,17 +130,21 @@ class LatticeAgent(SB3Agent):
 
     def decide(self, row: int, weights: np.ndarray, history: Market) -> np.ndarray:
         """The best-valued point, or what is held."""
-        if history.n_assets != self._shape.n_assets:
+        return self.decide_all(np.array([row]), weights[None], history)[0]
+
+    def decide_all(self, rows: np.ndarray, weights: np.ndarray, market: Market) -> np.ndarray:
+        """The same at many rows, (B,), each with its holdings: (B, N)."""
+        if market.n_assets != self._shape.n_assets:
             raise DataError(
-                f"{history.name}: has {history.n_assets} assets, the lattice that "
+                f"{market.name}: has {market.n_assets} assets, the lattice that "
                 f"{name_of(type(self))} chooses from has {self._shape.n_assets}"
             )
         device = self.settings.device
-        held = torch.as_tensor(weights, dtype=torch.float32, device=device).unsqueeze(0)
+        held = torch.as_tensor(weights, dtype=torch.float32, device=device)
         with torch.no_grad():
-            worth = self.network.choices(torch.tensor([row], device=device), held)
+            worth = self.network.choices(torch.as_tensor(rows, device=device), held)
         check_finite(worth.sum())
-        return self.actions().target(np.array(int(worth.argmax())), weights, row)
+        return self.actions().target(to_host(worth.argmax(1)), weights, rows)
 
     def preference(self, rows: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
         """What a unit more of each asset is worth, by the values of all points."""
@@ -161,25 +162,8 @@ class LatticeAgent(SB3Agent):
         return agent
 
     def _population(self, market: Market, task: Task, seed: int) -> Population:
-        settings = self.settings
-        rules = Rules(
-            market,
-            lookback=settings.lookback,
-            actions="simplex",
-            episode_length=episode_length(settings, market, task),
-            random_start=True,
-            ruin=0.0,
-            **{key: getattr(task, key) for key in task.__dataclass_fields__},
-        )
-        return Population(
-            rules,
-            lattice_points(market.n_assets, settings.lattice),
-            settings.num_envs,
-            settings.reward_scale,
-            np.random.default_rng([seed, 0]),
-            settings.device,
-            settings.less_market,
-        )
+        points = lattice_points(market.n_assets, self.settings.lattice)
+        return population(points, self.settings, market, task, seed)
 
 
 class DQNAgent(LatticeAgent):
@@ -217,8 +201,8 @@ class DQNAgent(LatticeAgent):
             super().train(market, task, seed, selection)
             return
         self.name_choices(market, selection)
-        population = self._population(market, task, seed)
+        portfolios = self._population(market, task, seed)
         self.network = self.build().to(settings.device)
-        self.network.set_prices(*population.prices())
+        self.network.set_prices(*portfolios.prices())
         self.show(Panel.of(market, settings.device))
-        QLearner(self.network, population, settings, seed).learn(selection)
+        QLearner(self.network, portfolios, settings, seed).learn(selection)

@@ -60,6 +60,7 @@ class LearnerSettings:
     gamma: float = 0.95  # the market ignores us, so only costs reach beyond the next day
     reward_scale: float = 100.0  # learning sees rewards in percent
     less_market: bool = False  # and less the growth of equal weights, which is nobody's doing
+    explore_starts: float = 0.0  # share of episodes that start from random weights
     evaluations: int = 10  # on validation during training
     patience: int | None = None  # evaluations without a new best before training stops
     select_by: Literal["sharpe", "reward"] = "sharpe"  # what picks the state to keep
@@ -70,6 +71,7 @@ class LearnerSettings:
         whole = ("steps", "num_envs", "episode_length", "evaluations", "patience", "threads")
         require(self, **dict.fromkeys(whole, "[1, inf)"))
         require(self, gamma="[0, 1)", learning_rate="(0, inf)", reward_scale="(0, inf)")
+        require(self, explore_starts="[0, 1]")
         check_device(self.device)
         self.network()
 
@@ -190,7 +192,7 @@ class Learner(Agent):
         target, listed = self.decide(row, weights, history), history.tradable[-1]
         return target if listed.all() else with_cash(np.where(listed, target, 0.0), history)
 
-    meaning: ClassVar[Meaning] = "weight"  # of `preference`
+    meaning: Meaning = "weight"  # of `preference`
 
     def preference(self, rows: Tensor, held: Tensor) -> Tensor:
         """What `act` follows, differentiably, (B, N); rows (B,) of what is shown, held (B, N)."""

@@ -6,15 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from torch import nn
 
+from agents.allocation_values import AllocationValues
 from agents.base import Task
 from agents.learner import LearnerSettings
+from agents.q_learning import Population
 from agents.replay import CompactReplayBuffer
-from agents.sb3 import SB3Agent
+from agents.sb3 import SB3Agent, episode_length
 from agents.settings import require
 from envs.actions import ActionMap, Softmax
+from envs.rules import Rules
 from market import Market
+
+BOUND = 4.0  # of scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +38,7 @@ class OffPolicySettings(LearnerSettings):
     tau: float = 0.01  # share of the parameters the slow networks take over at each update
     n_steps: int = 1  # rewards before values are believed
     max_grad_norm: float = 100.0  # gradients of a greater norm are scaled down to it
+    known_price: bool = False  # critics value what is held after the trade, less its measured price
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,7 +54,11 @@ class OffPolicyAgent(SB3Agent):
 
     def actions(self) -> ActionMap:
         """Softmax of scores in [-4, 4]: the squashed policy starts spread over the simplex."""
-        return Softmax(bound=4.0)
+        return Softmax(bound=BOUND)
+
+    def policy_settings(self) -> dict[str, Any]:
+        """With what critics know of prices."""
+        return super().policy_settings() | {"known_price": self.settings.known_price}
 
     def model_settings(self) -> dict[str, Any]:
         """Replay, and the algorithm's own."""
@@ -55,8 +67,12 @@ class OffPolicyAgent(SB3Agent):
         return own | updates_and_replay(self.settings)
 
     def model(self, market: Market, task: Task, seed: int) -> Any:
-        """With clipped gradients, which stable-baselines3 does not have here."""
+        """With clipped gradients, which stable-baselines3 does not have; told what trades cost."""
         model = super().model(market, task, seed)
+        if self.settings.known_price:
+            rng = np.random.default_rng([seed, 2])
+            points = rng.dirichlet(np.ones(market.n_assets), 4 * market.n_assets)
+            tell_prices(model.policy, population(points, self.settings, market, task, seed))
         for optimizer in (model.actor.optimizer, model.critic.optimizer):
             clip_before_steps(optimizer, self.settings.max_grad_norm)
         return model
@@ -70,6 +86,38 @@ def updates_and_replay(settings: Any) -> dict[str, Any]:
         "replay_buffer_class": CompactReplayBuffer,
         "replay_buffer_kwargs": {"n_steps": settings.n_steps, "gamma": settings.gamma},
     }
+
+
+def population(
+    points: np.ndarray, settings: Any, market: Market, task: Task, seed: int
+) -> Population:
+    """Portfolios that try all points (A, N) under the task's rules."""
+    rules = Rules(
+        market,
+        lookback=settings.lookback,
+        actions="simplex",
+        episode_length=episode_length(settings, market, task),
+        random_start=True,
+        ruin=0.0,
+        **{key: getattr(task, key) for key in task.__dataclass_fields__},
+    )
+    return Population(
+        rules,
+        points,
+        settings.num_envs,
+        settings.reward_scale,
+        np.random.default_rng([seed, 0]),
+        settings.device,
+        settings.less_market,
+    )
+
+
+def tell_prices(policy: nn.Module, portfolios: Population) -> None:
+    """Measure what trades cost, for all parts of a policy that value allocations."""
+    prices = portfolios.prices()
+    for part in policy.modules():
+        if isinstance(part, AllocationValues):
+            part.set_prices(*prices)
 
 
 def clip_before_steps(optimizer: torch.optim.Optimizer, limit: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from agents.banded_scores import BandedScores
 from agents.base import Task
 from agents.learner import LearnerSettings
 from agents.policies import ActorCritic
@@ -12,7 +13,7 @@ from agents.sb3 import SB3Agent
 from agents.sb3_env import CompactVecEnv
 from agents.settings import require
 from envs.actions import ActionMap, SimplexWeights, Softmax
-from market import Market
+from market import Market, SettingError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +28,15 @@ class OnPolicySettings(LearnerSettings):
     max_grad_norm: float = 0.5
     distribution: Literal["gaussian", "dirichlet"] = "gaussian"  # of scores, or of the weights
     log_std: float = 0.0  # logarithm of the Gaussian's first standard deviation
+    band: bool = False  # a no-trade band around what the scores propose, for "gaussian"
     cost_warmup: float = 0.0  # share of the steps in which costs are phased in, for log growth
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, n_steps="[1, inf)", gae_lambda="[0, 1]", max_grad_norm="(0, inf)")
         require(self, cost_warmup="[0, 1]")
+        if self.band and self.distribution != "gaussian":
+            raise SettingError(f"band needs distribution 'gaussian', got {self.distribution!r}")
 
 
 class OnPolicyAgent(SB3Agent):
@@ -49,13 +53,14 @@ class OnPolicyAgent(SB3Agent):
 
     def actions(self) -> ActionMap:
         """Softmax of scores in [-10, 10], or the weights, freed of rounding in their sum."""
-        dirichlet = self.settings.distribution == "dirichlet"
-        return SimplexWeights(strict=False) if dirichlet else Softmax()
+        if self.settings.distribution == "dirichlet":
+            return SimplexWeights(strict=False)
+        return BandedScores() if self.settings.band else Softmax()
 
     def policy_settings(self) -> dict[str, Any]:
         """With the distribution."""
         settings = self.settings
-        own = {"distribution": settings.distribution, "log_std": settings.log_std}
+        own = {key: getattr(settings, key) for key in ("distribution", "log_std", "band")}
         return super().policy_settings() | own
 
     def environment(self, market: Market, task: Task, seed: int) -> CompactVecEnv:

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from agents.networks import AllocationNetwork, NetworkSettings
 from market import Market
 
+SALT = 1_000_003  # between the seeds of networks that must differ
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -83,7 +85,7 @@ class PanelNetwork(nn.Module):
             settings,
             n_inputs=n_inputs,
             n_values=n_values,
-            seed=shape.seed + 1_000_003 * salt,
+            seed=shape.seed + SALT * salt,
         )
         self.lookback = settings.lookback
         self.panel: Panel | None = None

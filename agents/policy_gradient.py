@@ -207,6 +207,11 @@ class PolicyGradientAgent(Agent):
         finally:
             self._reader = None
 
+    def decide_all(self, rows: np.ndarray, weights: np.ndarray, market: Market) -> np.ndarray:
+        """Targets (B, N) at rows (B,) of the market being read, each with its holdings (B, N)."""
+        assert self._reader is not None
+        return self._reader.decide_all(rows, weights, market)
+
     def decide(self, table: Tensor, history: Market, weights: np.ndarray) -> np.ndarray:
         """The target from a row of the network's table (1, N, H), the last of `history`."""
         held = torch.as_tensor(weights, dtype=torch.float64, device=table.device)[None]
@@ -295,9 +300,24 @@ class _Reader(Agent):
                 self.plans = Plan(*(to_host(part) for part in plans))
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
-        row = history.n_periods - self.lookback
+        return self._at(history.n_periods - 1, history, weights)
+
+    def decide_all(self, rows: np.ndarray, weights: np.ndarray, market: Market) -> np.ndarray:
+        """See `PolicyGradientAgent`."""
         if self.plans is not None:
-            target: np.ndarray = Plan(*(part[row] for part in self.plans)).target(weights)
-            return target / target.sum()
+            return self._planned(rows, weights)
+        each = zip(rows, weights, strict=True)
+        return np.stack([self._at(row, market.upto(row), held) for row, held in each])
+
+    def _at(self, row: int, history: Market, weights: np.ndarray) -> np.ndarray:
+        if self.plans is not None:
+            return self._planned(row, weights)
+        place = row - self.lookback + 1
         with torch.inference_mode():
-            return self.agent.decide(self.table[row : row + 1], history, weights)
+            return self.agent.decide(self.table[place : place + 1], history, weights)
+
+    def _planned(self, rows: Any, weights: np.ndarray) -> np.ndarray:
+        assert self.plans is not None
+        plan = Plan(*(part[rows - self.lookback + 1] for part in self.plans))
+        target: np.ndarray = plan.target(weights)
+        return target / target.sum(-1, keepdims=True)

@@ -7,9 +7,12 @@ from typing import Any, ClassVar
 
 from stable_baselines3 import PPO
 
+from agents.base import Task
+from agents.counterfactual import CounterfactualBuffer, own_action
 from agents.learner import LearnerSettings
 from agents.on_policy import OnPolicyAgent, OnPolicySettings
 from agents.settings import Space, require
+from market import Market
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +23,8 @@ class PPOSettings(OnPolicySettings):
     learning_rate: float = 1e-3
     n_epochs: int = 5
     clip_range: float = 0.2
+    own_critic: bool = False  # values by a network of their own
+    counterfactual: bool = False  # advantages over what the policy's own mean would have earned
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,8 +42,22 @@ class PPOAgent(OnPolicyAgent):
         """Stable-baselines3's PPO."""
         return PPO
 
+    def policy_settings(self) -> dict[str, Any]:
+        """With the critic's network."""
+        return super().policy_settings() | {"own_critic": self.settings.own_critic}
+
     def model_settings(self) -> dict[str, Any]:
         """With minibatches no greater than what was collected."""
         collected = self.settings.num_envs * self.settings.n_steps
         batch = {"batch_size": min(self.settings.batch_size, collected)}
-        return super().model_settings() | batch
+        settings = super().model_settings() | batch
+        if self.settings.counterfactual:
+            settings["rollout_buffer_class"] = CounterfactualBuffer
+        return settings
+
+    def model(self, market: Market, task: Task, seed: int) -> Any:
+        """With the baseline of counterfactual advantages, where they are asked for."""
+        model = super().model(market, task, seed)
+        if self.settings.counterfactual:
+            model.rollout_buffer.baseline = own_action(model)
+        return model

@@ -82,7 +82,7 @@ class RecurrentActorCritic(ActorCritic, RecurrentActorCriticPolicy):  # type: ig
         fresh = episode_starts.view(n_sequences, -1)[:, 0]
         hidden, cell = ((1.0 - fresh)[:, None] * state for state in states)
         table, state = self._table(rows_of(obs).view(n_sequences, -1), (hidden, cell))
-        scores, values = self.panel.network.decide(table, obs["weights"])
+        scores, values = self.parted(*self.panel.network.decide(table, obs["weights"]))
         check_finite(scores.sum() + values.sum())
         return self.distribute(scores), values.unsqueeze(1), state
 

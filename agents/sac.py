@@ -7,16 +7,19 @@ from typing import Any, ClassVar
 
 from stable_baselines3 import SAC
 
+from agents.banded_scores import BandedScores
 from agents.critics import SoftActorCritic
 from agents.learner import LearnerSettings
-from agents.off_policy import OffPolicyAgent, OffPolicySettings
+from agents.off_policy import BOUND, OffPolicyAgent, OffPolicySettings
 from agents.settings import Space
+from envs.actions import ActionMap
 
 
 @dataclass(frozen=True, kw_only=True)
 class SACSettings(OffPolicySettings):
     """Settings of `sac`."""
 
+    band: bool = False  # a no-trade band around what the scores propose
     ent_coef: str = "auto_0.1"  # tuned towards the target entropy, from 0.1
 
 
@@ -26,6 +29,14 @@ class SACAgent(OffPolicyAgent):
     Settings: ClassVar[type[LearnerSettings]] = SACSettings
     space: ClassVar[Space] = {**OffPolicyAgent.space, "tau": "0.002..0.05 log"}
     own: ClassVar[tuple[str, ...]] = ("ent_coef",)
+
+    def actions(self) -> ActionMap:
+        """As ever, or scores with a band."""
+        return BandedScores(bound=BOUND) if self.settings.band else super().actions()
+
+    def policy_settings(self) -> dict[str, Any]:
+        """With the band."""
+        return super().policy_settings() | {"band": self.settings.band}
 
     def algorithm(self) -> Any:
         """Stable-baselines3's SAC."""

@@ -17,6 +17,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor, nn
 
+from agents.banded_scores import BandedScores, banded_plan
 from agents.base import Monitor, Task
 from agents.device import to_host
 from agents.learner import Learner
@@ -31,6 +32,11 @@ from market import Market
 
 class SB3Agent(Learner):
     """An agent that stable-baselines3 trains; a subclass names algorithm, policy and actions."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        if isinstance(self.actions(), BandedScores):
+            self.meaning = "proposal"
 
     @abstractmethod
     def algorithm(self) -> Any:
@@ -111,27 +117,31 @@ class SB3Agent(Learner):
 
     def decide(self, row: int, weights: np.ndarray, history: Market) -> np.ndarray:
         """The target of the policy's deterministic action."""
+        return self.decide_all(np.array([row]), weights[None], history)[0]
+
+    def decide_all(self, rows: np.ndarray, weights: np.ndarray, market: Market) -> np.ndarray:
+        """The same at many rows of what is shown, (B,), each with its holdings: (B, N)."""
+        device = self.settings.device
         observation = {
-            "time": torch.tensor([[row]], device=self.settings.device),
-            "weights": torch.as_tensor(
-                weights, dtype=torch.float32, device=self.settings.device
-            ).unsqueeze(0),
+            "time": torch.as_tensor(rows, device=device).unsqueeze(1),
+            "weights": torch.as_tensor(weights, dtype=torch.float32, device=device),
         }
         with torch.no_grad():
-            action = to_host(self.network._predict(observation, deterministic=True))[0]
+            action = to_host(self.network._predict(observation, deterministic=True))
         actions = self.actions()
-        if isinstance(actions, Softmax) and self.network.squash_output:
+        if isinstance(actions, Softmax | BandedScores) and self.network.squash_output:
             action = actions.bound * action
-        return actions.bind(history).target(action, weights, history.n_periods - 1)
+        return actions.bind(market).target(action, weights, rows)
 
     def preference(self, rows: Tensor, held: Tensor) -> Tensor:
         """The target weights of the deterministic action."""
         action: Tensor = self.network._predict({"time": rows, "weights": held}, deterministic=True)
         actions = self.actions()
-        if not isinstance(actions, Softmax):
+        if not isinstance(actions, Softmax | BandedScores):
             return action / action.sum(-1, keepdim=True)
         scores = actions.bound * action if self.network.squash_output else action
-        return scores.clamp(-actions.bound, actions.bound).softmax(-1)
+        scores = scores.clamp(-actions.bound, actions.bound)
+        return scores.softmax(-1) if isinstance(actions, Softmax) else banded_plan(scores).proposal
 
     def environment(self, market: Market, task: Task, seed: int) -> CompactVecEnv:
         """Portfolios of random episodes under the task's rules."""
@@ -148,7 +158,9 @@ class SB3Agent(Learner):
             autoreset_mode="SameStep",
             **rules,
         )
-        return CompactVecEnv(games, seed, settings.reward_scale, settings.less_market)
+        return CompactVecEnv(
+            games, seed, settings.reward_scale, settings.less_market, settings.explore_starts
+        )
 
 
 def episode_length(settings: Any, market: Market, task: Task) -> int:

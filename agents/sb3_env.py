@@ -27,6 +27,8 @@ class CompactVecEnv(VecEnv):
             No decision has a part in it, so the best policy stays the best, and there is less
             chance in what is learned from (Mao et al., Variance reduction for reinforcement
             learning in input-driven environments, 2019).
+        explore_starts: Share of episodes that start from random weights: else what is held is only
+            ever what the policy came to hold, and nothing is learned about the rest.
 
     """
 
@@ -36,8 +38,10 @@ class CompactVecEnv(VecEnv):
         seed: int,
         reward_scale: float,
         less_market: bool = False,
+        explore_starts: float = 0.0,
     ) -> None:
         self.games = games
+        self.explore_starts, self.rng = explore_starts, np.random.default_rng([seed, 3])
         self.reward_scale, self.less_market = reward_scale, less_market
         self._market_growth = np.log(games.rules.relatives.mean(axis=1))  # (T,)
         self._next_rows = np.zeros(games.num_envs, np.int64)  # that end the coming period
@@ -57,6 +61,7 @@ class CompactVecEnv(VecEnv):
         observation, _ = self.games.reset(seed=self._first_seed)
         self._first_seed = None
         self._total[:], self._length[:] = 0.0, 0
+        observation = self._explored(observation, np.ones(self.num_envs, bool))
         self._look(observation)
         return observation
 
@@ -78,21 +83,62 @@ class CompactVecEnv(VecEnv):
                 "episode": {"r": self._total[i], "l": int(self._length[i]), "t": 0.0},
             }
         self._total[ended], self._length[ended] = 0.0, 0
-        reward = reward + self._refund(info["cost"])
-        if self.less_market:
-            reward = reward - self._market_growth[self._next_rows]
+        counted = self._counted(reward, info["cost"], self._next_rows, self._played)
+        self._played += self.num_envs
+        observation = self._explored(observation, ended)
         self._look(observation)
-        scaled = (self.reward_scale * reward).astype(np.float32)
-        return observation, scaled, ended, infos
+        return observation, counted, ended, infos
+
+    def _explored(
+        self, observation: dict[str, np.ndarray], started: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """What is seen once some of the episodes that have just started hold random weights."""
+        if not (self.explore_starts and started.any()):
+            return observation
+        chosen = started & (self.rng.random(self.num_envs) < self.explore_starts)
+        weights = self.rng.dirichlet(np.ones(self.games.market.n_assets), self.num_envs)
+        return self.games.reset(options={"reset_mask": chosen, "weights": weights})[0]
+
+    def tried(
+        self, rows: np.ndarray, held: np.ndarray, actions: np.ndarray, steps_ago: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What actions would have come to, from holdings at rows that were known, some steps ago.
+
+        Rewards and limits with a memory have none here.
+
+        Args:
+            rows: Of observations, (B,).
+            held: Weights before the trade, (B, N).
+            actions: (B, ..).
+            steps_ago: Counted in steps of all environments, (B,): phased costs were less then.
+
+        Returns:
+            Rewards as learning sees them (B,), weights a day later (B, N), and whether the
+            portfolio was not ruined (B,).
+
+        """
+        rules = self.games.rules
+        state = rules.initial(rows + rules.decision_lag, held / held.sum(-1, keepdims=True))
+        following, outcome = rules.advance(state, actions)
+        cost = 1.0 - outcome.transition.mu
+        played = self._played - self.num_envs * steps_ago
+        counted = self._counted(outcome.reward, cost, following.t, played)
+        return counted, following.portfolio.weights, ~outcome.terminated
+
+    def _counted(
+        self, reward: np.ndarray, cost: np.ndarray, next_rows: np.ndarray, played: Any
+    ) -> np.ndarray:
+        """Rewards as learning sees them, when so many decisions were made before."""
+        if self._warmup:
+            left = np.maximum(1.0 - played / self._warmup, 0.0)
+            reward = reward - left * np.log1p(-cost)
+        if self.less_market:
+            reward = reward - self._market_growth[next_rows]
+        return (self.reward_scale * reward).astype(np.float32)
 
     def phase_in_costs(self, decisions: float) -> None:
         """Pay back less and less of costs, in log growth, over the first so many decisions."""
         self._warmup = decisions
-
-    def _refund(self, cost: np.ndarray) -> np.ndarray | float:
-        left = 1.0 - self._played / self._warmup if self._warmup else 0.0
-        self._played += self.num_envs
-        return -left * np.log1p(-cost) if left > 0.0 else 0.0
 
     def _look(self, observation: dict[str, np.ndarray]) -> None:
         self._next_rows = observation["time"][:, 0] + self.games.rules.decision_lag + 1

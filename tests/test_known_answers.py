@@ -179,12 +179,18 @@ def test_results_are_kept_and_found_again(tmp_path: Path, monkeypatch: pytest.Mo
     quick = Entry(name="policy_gradient", always={"steps": 5, "segments": 8})
     monkeypatch.setitem(ENTRIES, "quick", quick)
     runs = study.runs_of(["alternating", "noise"], ["quick"], 1)
-    first = list(study.perform_all(runs, tmp_path, 1))
-    stored = [json.loads(run.file(tmp_path).read_text()) for run in runs]
+    path = tmp_path / "new" / "results.jsonl"
+    first = list(study.perform_all(runs, study.Store(path), 1))
+    stored = [json.loads(line) for line in path.read_text().splitlines()]
     assert stored == first and [result["case"] for result in first] == ["alternating", "noise"]
-    assert list(study.perform_all(runs, tmp_path, 1)) == first  # seconds and all
+    store = study.Store(path)
+    assert list(study.perform_all(runs, store, 1)) == first  # seconds and all
     monkeypatch.setitem(ENTRIES, "quick", Entry(name="policy_gradient", always={"steps": 6}))
-    assert all(run.result(tmp_path) is None for run in runs)
+    assert all(store.result(run) is None for run in runs)
+    old = Entry(name="policy_gradient", always=quick.always, free={"segments": 9})
+    monkeypatch.setitem(ENTRIES, "quick", old)  # the settings of "noise", which has costs, are back
+    store.tidy()
+    assert [json.loads(line) for line in path.read_text().splitlines()] == first[1:]
 
 
 def test_floors_are_told(tmp_path: Path):

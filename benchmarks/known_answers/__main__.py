@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.known_answers import table
 from benchmarks.known_answers.agents import ENTRIES
 from benchmarks.known_answers.cases import CASES
-from benchmarks.known_answers.study import FOLDER, Result, better, perform_all, runs_of
+from benchmarks.known_answers.study import STORE, Result, Store, better, perform_all, runs_of
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "known_answers.md"
 COMMAND = "python -m benchmarks.known_answers"
@@ -21,17 +21,17 @@ def main() -> None:
     parser.add_argument("--agents", nargs="+", default=list(ENTRIES), choices=list(ENTRIES))
     parser.add_argument("--markets", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--workers", type=int, default=1, help="processes")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="of results, found or new")
+    parser.add_argument("--store", type=Path, default=STORE, help="file of results, found or new")
     parser.add_argument("--write", action="store_true", help="renew the tables of docs/")
     parser.add_argument("--stored", action="store_true", help="train nothing; use what is there")
     asked = parser.parse_args()
-    runs = runs_of(asked.markets, asked.agents, asked.seeds)
+    runs, store = runs_of(asked.markets, asked.agents, asked.seeds), Store(asked.store)
     if asked.stored:
-        kept = [run.result(asked.folder) for run in runs]
+        kept = [store.result(run) for run in runs]
         results = [result for result in kept if result is not None]
     else:
         results = []
-        for result in perform_all(runs, asked.folder, asked.workers):
+        for result in perform_all(runs, store, asked.workers):
             results.append(result)
             print(line(result), flush=True)
     if not results:
@@ -39,6 +39,7 @@ def main() -> None:
     tables = table.markdown(results, f"{COMMAND} --seeds {asked.seeds} --write")
     print(f"\n{tables}")
     if asked.write:
+        store.tidy()
         table.write(PAGE, tables)
 
 

@@ -8,14 +8,15 @@ only as far as the policy looks at it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
 
 from agents.base import Agent, Task
+from agents.policy_gradient import PolicyGradientAgent
 from agents.rollout import roll
+from agents.sb3 import SB3Agent
 from market import Market
 from market.sources.chain import Chain
 from market.sources.optimum import Optimum, Policy
@@ -31,10 +32,14 @@ class Idling(NamedTuple):
     loss: float  # log growth a year that not trading would have saved, in expectation
 
 
-def reading(agent: Agent, market: Market) -> Callable[[int, np.ndarray], np.ndarray]:
-    """The agent's targets (N,) at a row of a market, for weights held (N,)."""
+def reading(agent: Agent, market: Market) -> Policy:
+    """The agent's targets (B, N) at rows (B,) of a market, for weights held (B, N)."""
+    if isinstance(agent, SB3Agent | PolicyGradientAgent):
+        return lambda rows, held: agent.decide_all(rows, held, market)
     histories = [market.upto(row) for row in range(market.n_periods)]
-    return lambda row, held: agent.act(histories[row], held)
+    return lambda rows, held: np.array(
+        [agent.act(histories[row], w) for row, w in zip(rows, held, strict=True)]
+    )
 
 
 def growth(agent: Agent, exam: Market, optimum: Optimum) -> float:
@@ -46,11 +51,7 @@ def growth(agent: Agent, exam: Market, optimum: Optimum) -> float:
         optimum: Of the market that was trained on; its costs are charged.
 
     """
-    decide = reading(agent, exam)
-
-    def policy(states: np.ndarray, held: np.ndarray) -> np.ndarray:
-        return np.array([decide(int(s), w) for s, w in zip(states, held, strict=True)])
-
+    policy = reading(agent, exam)
     with _reading(agent, exam):
         if optimum.chain.n_assets == 2:
             return optimum.growth_of(policy)

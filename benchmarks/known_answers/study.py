@@ -1,7 +1,8 @@
-"""One run of the study: train, value exactly, beside the same agent untrained; kept as JSON."""
+"""Runs of the study: train, value exactly, beside the same agent untrained; and their store."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -13,14 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agents.base import Agent
-from benchmarks.known_answers.agents import ENTRIES, Entry
+from benchmarks.known_answers.agents import ENTRIES
 from benchmarks.known_answers.cases import CASES, Case
 from benchmarks.known_answers.exact import growth, idling
 from envs.menus import lattice_points
 from market import Market
 from market.sources.optimum import Optimum
 
-FOLDER = Path("results") / "known_answers"
+STORE = Path("results") / "known_answers.jsonl"
 FIRST = 3  # seeds of the first pass
 FRESH = 1_000  # added to the seed of a path that was not trained on
 Result = dict[str, Any]
@@ -33,36 +34,67 @@ class Run(NamedTuple):
     agent: str
     seed: int
 
-    def file(self, folder: Path) -> Path:
-        """Where its result is kept."""
-        return folder / self.case / self.agent / f"seed_{self.seed:03d}.json"
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What differs from the agent's defaults."""
+        return ENTRIES[self.agent].settings(CASES[self.case].cost)
 
-    def result(self, folder: Path) -> Result | None:
+    @property
+    def digest(self) -> str:
+        """Of the settings: a result belongs to the settings it was found with."""
+        text = json.dumps(self.settings, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Store:
+    """Finished runs, a JSON object a line; a line is appended as soon as its run is done."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._found = {_key(result): result for result in map(json.loads, lines)}
+
+    def result(self, run: Run) -> Result | None:
         """What was found before with the settings of today, or None."""
-        if not self.file(folder).exists():
-            return None
-        found: Result = json.loads(self.file(folder).read_text())
-        settings = ENTRIES[self.agent].settings(CASES[self.case].cost)
-        return found if found["settings"] == settings else None
+        return self._found.get((*run, run.digest))
+
+    def add(self, result: Result) -> None:
+        """Keep a result."""
+        self._found[_key(result)] = result
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(result) + "\n")
+
+    def tidy(self) -> None:
+        """Drop what was found with settings that are no more, and put the rest in order."""
+        kept = [result for key, result in sorted(self._found.items()) if _is_of_today(result)]
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text("".join(json.dumps(result) + "\n" for result in kept))
+        fresh.replace(self.path)
 
 
-def perform(run: Run, folder: Path) -> Result:
-    """Train, value, and keep what was found."""
+def _key(result: Result) -> tuple[str, str, int, str]:
+    return result["case"], result["agent"], result["seed"], result["settings"]
+
+
+def _is_of_today(result: Result) -> bool:
+    run = Run(result["case"], result["agent"], result["seed"])
+    return run.case in CASES and run.agent in ENTRIES and run.digest == result["settings"]
+
+
+def perform(run: Run) -> Result:
+    """Train, and value beside the same agent untrained."""
     case, entry = CASES[run.case], ENTRIES[run.agent]
     market, began = case.market(run.seed), time.process_time()
     agent = entry.agent(case.cost).fit(market, task=case.task, seed=run.seed)
     seconds = time.process_time() - began
     untrained = entry.agent(case.cost, trained=False).fit(market, task=case.task, seed=run.seed)
-    about = {"case": run.case, "agent": run.agent, "seed": run.seed}
-    found = about | {"settings": entry.settings(case.cost), "seconds": round(seconds, 2)}
-    found |= {"trained": figures(agent, case, market, run.seed)}
-    found |= {"untrained": figures(untrained, case, market, run.seed)}
-    file = run.file(folder)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps(found) + "\n")
-    fresh.replace(file)
-    return found
+    return run._asdict() | {
+        "settings": run.digest,
+        "seconds": round(seconds, 2),
+        "trained": figures(agent, case, market, run.seed),
+        "untrained": figures(untrained, case, market, run.seed),
+    }
 
 
 def figures(agent: Agent, case: Case, market: Market, seed: int) -> dict[str, float]:
@@ -84,20 +116,26 @@ def limit(agent: Agent, optimum: Optimum) -> float:
     return optimum.growth_within(points, hold=True)
 
 
-def perform_all(runs: Sequence[Run], folder: Path, workers: int) -> Iterator[Result]:
-    """Results of all runs, of those not yet known as they come."""
+def perform_all(runs: Sequence[Run], store: Store, workers: int) -> Iterator[Result]:
+    """Results of all runs, of those not yet known as they come; they are stored."""
     missing = []
     for run in runs:
-        known = run.result(folder)
+        known = store.result(run)
         if known is None:
             missing.append(run)
         else:
             yield known
+    for result in _performed(missing, workers):
+        store.add(result)
+        yield result
+
+
+def _performed(runs: Sequence[Run], workers: int) -> Iterator[Result]:
     if workers == 1:
-        yield from (perform(run, folder) for run in missing)
+        yield from map(perform, runs)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(perform, run, folder) for run in missing]):
+        for done in as_completed([pool.submit(perform, run) for run in runs]):
             yield done.result()
 
 
@@ -118,6 +156,3 @@ def runs_of(cases: Sequence[str], agents: Sequence[str], seeds: int) -> list[Run
     """All agents on all markets with a few seeds first, then with the others."""
     blocks = (range(min(seeds, FIRST)), range(FIRST, seeds))
     return [Run(c, a, s) for block in blocks for c in cases for s in block for a in agents]
-
-
-__all__ = ["FOLDER", "Entry", "Run", "better", "figures", "perform", "perform_all", "runs_of"]
