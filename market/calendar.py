@@ -12,6 +12,7 @@ period that the data do not reach the end of is left out.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,6 +22,8 @@ from market.errors import DataError, SettingError
 from market.market import Market
 from market.names import unknown_name
 from market.returns import simple_returns
+
+log = logging.getLogger(__name__)
 
 Frequency = Literal["daily", "weekly", "monthly"]
 
@@ -41,8 +44,9 @@ def resample(market: Market, frequency: Frequency) -> Market:
     the longer periods build them from the result, as `load_market(..., frequency="weekly")` does.
 
     Args:
-        market: Daily rows, or longer ones that `frequency` is longer than still.
-        frequency: "daily" (nothing is done), "weekly" or "monthly".
+        market: Rows shorter than `frequency`, or of its length.
+        frequency: "daily" (which changes only markets of several rows a day), "weekly" or
+            "monthly".
 
     Raises:
         SettingError: If the frequency is unknown or shorter than the data's own.
@@ -51,12 +55,19 @@ def resample(market: Market, frequency: Frequency) -> Market:
     """
     if frequency not in FREQUENCIES:
         raise unknown_name("frequency", frequency, FREQUENCIES)
+    if _within_days(market.dates):
+        market = _resampled(market, "daily")
+        log.warning("%s: several rows a day made into days", market.name)
     if frequency == "daily":
         return market
     if market.periods_per_year < _PER_YEAR[frequency]:
         raise SettingError(
             f"frequency '{frequency}': {market.name} has {market.periods_per_year} periods a year"
         )
+    return _resampled(market, frequency)
+
+
+def _resampled(market: Market, frequency: Frequency) -> Market:
     labels, firsts, lasts = _periods(market, frequency)
     changes: dict[str, Any] = {
         key: reduce(panel, firsts, lasts)
@@ -92,6 +103,8 @@ def period_ends(dates: pd.DatetimeIndex, frequency: Frequency) -> pd.DatetimeInd
         (dates[:10].day_of_week >= _SATURDAY).any()
     )  # ten rows in a row hold a weekend
     days = dates.to_numpy().astype("datetime64[D]")
+    if frequency == "daily":
+        return pd.DatetimeIndex(days)
     if frequency == "weekly":
         last = 6 if whole_week else 4
         return pd.DatetimeIndex(days + (last - dates.day_of_week.to_numpy()) % 7)
@@ -99,6 +112,11 @@ def period_ends(dates: pd.DatetimeIndex, frequency: Frequency) -> pd.DatetimeInd
     ends = _month_end(months, whole_week)
     late = days > ends  # a stray weekend after the last weekday of its month
     return pd.DatetimeIndex(np.where(late, _month_end(months + 1, whole_week), ends))
+
+
+def _within_days(dates: pd.DatetimeIndex) -> bool:
+    """Whether most rows share their day with the row before."""
+    return bool(np.median(np.diff(dates.to_numpy().astype("datetime64[D]")).astype(int)) == 0)
 
 
 def shared_rows(

@@ -292,6 +292,9 @@ def _calendar(market: Market) -> list[Issue]:
     elif weekend.any():
         text = f"{weekend.sum()} rows fall on weekends, {_days(market, weekend)}"
         issues.append(Issue("look", "weekend", text))
+    starts = repair.period_starts(market.dates)
+    if starts:
+        issues.append(Issue("look", "labels", repair.STARTS.format(starts)))
     for row in repair.pauses(market.dates):
         span = f"{market.dates[row - 1]:%Y-%m-%d} and {market.dates[row]:%Y-%m-%d}"
         issues.append(Issue("look", "pause", f"no dates between {span}: one return spans them"))
@@ -315,7 +318,13 @@ def _listings(market: Market, assets: tuple[AssetQuality, ...]) -> list[Issue]:
 
 def _is_said(note: str) -> bool:
     """Whether a loader's note repeats what is found here."""
-    repeated = ("never moves", "like an unadjusted split", "no dates between", "is not tradable on")
+    repeated = (
+        "the dates are all",
+        "never moves",
+        "like an unadjusted split",
+        "no dates between",
+        "is not tradable on",
+    )
     return any(words in note for words in (*repeated, "is listed from", "is delisted after"))
 
 

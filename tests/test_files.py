@@ -597,7 +597,7 @@ def test_a_folder_is_one_asset_a_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(market.volume[:, 0], [100, 90, np.nan])
     np.testing.assert_allclose(market.highs[:2, 0], [5.5, 6.0])
     assert market.notes[0] == f"{tmp_path.name}: 2 files read as one asset each"
-    assert "AAA.csv: read as a single table" in market.notes
+    assert "AAA.csv and 1 more: read as a single table" in market.notes
 
 
 def test_a_folder_may_hold_side_files_and_others(tmp_path: Path) -> None:

@@ -156,6 +156,9 @@ def _doubts(panels: Panels, prices: np.ndarray, allow_jumps: bool) -> list[str]:
         notes.append(
             f"'{panels.assets[column]}' never moves; its risk and correlations are undefined"
         )
+    starts = repair.period_starts(panels.dates)
+    if starts:
+        notes.append(repair.STARTS.format(starts))
     for row in repair.pauses(panels.dates):
         notes.append(f"no dates between {day(row - 1)} and {day(row)}: one return spans them")
     return notes

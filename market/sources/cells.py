@@ -16,6 +16,8 @@ from market.validation import check_zone
 MISSING = frozenset(
     {"", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", ".", "-"}
 )
+_SIGNS = re.compile(r"[$€£¥%]|\d[kKmMbB]\b")
+_MILLISECONDS, _DAY = re.compile(r"1\d{12}"), re.compile(r"%-?[djexcDFsUVWu]")
 _DIGITS = frozenset("0123456789.eE+-")
 _SWAP = str.maketrans(",.", ".,")
 _FORMATS = {
@@ -29,6 +31,9 @@ _FORMATS = {
     r"\d\d?-[A-Za-z]{3}-\d{4}": ("%d-%b-%Y",),
     r"\d\d? [A-Za-z]{3} \d{4}": ("%d %b %Y",),
     r"[A-Za-z]{3} \d\d?, \d{4}": ("%b %d, %Y",),
+    r"[A-Za-z]{3} \d\d? \d{4}": ("%b %d %Y",),
+    r"\d{4}-\d\d": ("%Y-%m",),
+    r"[A-Za-z]{3}[ -]\d{4}": ("%b-%Y", "%b %Y"),
 }
 _ISO = re.compile(r"\d{4}-\d\d?-\d\d?([ T]\d\d?:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d){0,2})?)?")
 _OFFSET = re.compile(r":.*(Z|[+-]\d\d(:?\d\d){0,2})$")
@@ -56,6 +61,8 @@ def parse_numbers(table: Table, column: int, decimal: str = ".") -> np.ndarray:
     row = next(row for row, cell in enumerate(cells) if not _is_number(cell))
     text = table.columns[column][row]
     hint = "; is ',' the decimal or thousands sign?" if "," in text else ""
+    if _SIGNS.search(text):
+        hint = "; write it out, without signs and units"
     if decimal == "," and "." in text:
         hint = "; where ',' is the decimal sign, write thousands without '.'"
     raise table.error(column, row, f"{text[:40]!r} is not a finite number{hint}")
@@ -81,7 +88,8 @@ def parse_dates(
     """A column as dates without time zone, (rows,).
 
     ISO dates and every format that only one reading fits are understood; a column that could be
-    day/month or month/day is refused unless `date_format` says which.
+    day/month or month/day is refused unless `date_format` says which. A form without a day, such
+    as 2019-03, stands for the last day of the month.
     """
     cells = pd.Series(table.columns[column], dtype=object)
     unique = pd.Series(cells.unique(), dtype=object)
@@ -105,9 +113,14 @@ def _formatted_dates(unique: pd.Series, date_format: Any) -> pd.Series:
     if not isinstance(date_format, str):
         raise SettingError(f"date_format: must be a text such as %d/%m/%Y, got {date_format!r}")
     try:
-        return pd.to_datetime(unique, format=date_format, errors="coerce")
+        return _at_end(pd.to_datetime(unique, format=date_format, errors="coerce"), date_format)
     except ValueError as error:
         raise SettingError(f"date_format: {date_format!r}: {error}") from None
+
+
+def _at_end(dates: pd.Series, form: str) -> pd.Series:
+    """Dates of a form without a day are about whole months, known at their last day."""
+    return dates if _DAY.search(form) else dates + pd.offsets.MonthEnd(0)
 
 
 def _is_number(cell: str) -> bool:
@@ -203,9 +216,13 @@ def _guessed_dates(table: Table, column: int, unique: pd.Series) -> tuple[pd.Ser
     readings.sort(key=lambda reading: -reading[0])
     if not readings or not readings[0][0]:
         text = unique.iloc[0]
-        hint = "%Y%m%d" if text.replace(".", "").isdigit() else "%d/%m/%Y"
+        hint = "%Y%m%d" if text.isdigit() else "%d.%m.%y" if "." in text else "%d/%m/%Y"
+        if _MILLISECONDS.fullmatch(text):
+            rule = "looks like milliseconds since 1970; write dates such as 2019-03-04"
+            raise table.error(column, 0, f"{text!r} {rule}")
         raise table.error(column, 0, f"{text[:40]!r} is not a date; set date_format, e.g. {hint}")
     count, form, found = readings[0]
+    found = _at_end(found, form)
     rival = next((r for r in readings[1:] if r[0] == count and not found.equals(r[2])), None)
     if rival is not None:
         at = int(np.flatnonzero((found != rival[2]) & found.notna())[0])

@@ -14,12 +14,14 @@ from typing import Literal
 from market.errors import DataError, SettingError
 from market.names import unknown_name
 from market.sources.assemble import Assembly
-from market.sources.panels import Layout, Panels, combine, read_panels, sniff_layout
+from market.sources.column_names import plain
+from market.sources.headers import Layout, sniff_layout
+from market.sources.panels import Panels, combine, read_panels
 from market.sources.raw import RawData
 from market.sources.side_tables import Form, SideTable, read_sectors, read_side_tables
-from market.sources.tables import Table, read_table
+from market.sources.tables import Table, read_table, stem
 
-PRICE_FILES = (".csv", ".txt", ".tsv", ".parquet", ".pq")
+PRICE_FILES = (".csv", ".txt", ".tsv", ".gz", ".parquet", ".pq")
 _SIDE_FILES = ("sectors", "fundamentals", "news")
 
 
@@ -58,7 +60,8 @@ def files(
         allow_jumps: Whether steps the size of a split are known to be true, and not worth a word.
         calendar: Where some assets trade on days on which others do not: "inner" (dates all have),
             "outer" (all dates), or an asset's name (its dates).
-        date_format: Such as %d/%m/%Y; needed where dates could be read in two ways.
+        date_format: Such as %d/%m/%Y; needed where dates could be read in two ways. Without a day
+            in it a date is the last day of its month.
         timezone: Such as America/New_York; needed where dates carry several zones. Dates without
             one are taken to be of it.
         sectors: Asset -> group, or a CSV file with the columns asset and sector; assets it does not
@@ -114,7 +117,8 @@ def _folder_files(folder: Path) -> tuple[list[Path], dict[str, Path], str]:
     """The price files of a folder, the side files by name, and a line about both."""
     found = sorted(file for file in folder.iterdir() if file.is_file() and file.name[0] != ".")
     tables = [file for file in found if file.suffix.lower() in PRICE_FILES]
-    beside = {file.stem.lower(): file for file in tables if file.stem.lower() in _SIDE_FILES}
+    beside = {stem(file.name).lower(): file for file in tables}
+    beside = {name: file for name, file in beside.items() if name in _SIDE_FILES}
     prices = [file for file in tables if file not in beside.values()]
     if not prices:
         names = ", ".join(file.name for file in found[:5]) or "nothing"
@@ -134,7 +138,7 @@ def _folder_files(folder: Path) -> tuple[list[Path], dict[str, Path], str]:
 def _single(table: Table, layout: Layout | None) -> Layout:
     """The layout of a file in a folder: one asset, however few its columns."""
     sniffed = sniff_layout(table)
-    names = [column.lower() for column in table.header]
+    names = [plain(column) for column in table.header]
     if layout in (None, "single") and (sniffed == "single" or {"close", "price"} & set(names)):
         return "single"
     raise DataError(

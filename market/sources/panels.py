@@ -1,8 +1,4 @@
-"""Tables as panels: wide, long and single-asset layouts, one schema out.
-
-    wide     date, AAA, BBB, ..            one column of prices an asset
-    long     date, asset, close[, ..]      one row a date and asset
-    single   date, open, high, low, close  one asset, called like the file
+"""Tables as panels: wide, long and single-asset layouts (`market.sources.headers`), one schema out.
 
 Where there is an adjusted close it is the price, and open, high and low are scaled by the same
 factor; the close as it was paid is kept beside it.
@@ -10,34 +6,25 @@ factor; the close as it was paid is kept beside it.
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from market.errors import DataError
 from market.sources.cells import parse_dates, parse_numbers, require, zone_of
+from market.sources.headers import (
+    FIELDS,
+    Layout,
+    field_columns,
+    located,
+    sniff_layout,
+    taken_note,
+)
 from market.sources.memory import check_memory
-from market.sources.tables import Table
+from market.sources.tables import Table, stem
 from market.validation import check_asset_name
-
-Layout = Literal["wide", "long", "single"]
-
-_DATE = ("date", "datetime", "time", "timestamp", "day", "")
-ASSET = ("asset", "ticker", "tic", "symbol", "name", "instrument", "id")
-_FIELDS = {
-    "close": ("close", "price", "value", "last"),
-    "adjusted": ("adj close", "adj_close", "adjclose", "adjusted", "adjusted close"),
-    "volume": ("volume", "vol"),
-    "opens": ("open", "opens"),
-    "highs": ("high", "highs"),
-    "lows": ("low", "lows"),
-}
-_BARS = {alias for field in ("volume", "opens", "highs", "lows") for alias in _FIELDS[field]}
 
 
 class Place(NamedTuple):
@@ -87,9 +74,11 @@ def read_panels(
 ) -> Panels:
     """Panels of a table; the layout is found out from the header when not given."""
     layout = layout or sniff_layout(table)
-    table = _located(table, layout)
+    table = located(table, layout)
     dates = parse_dates(table, table.date_column, date_format, timezone)
     facts = [f"{table.name}: read as a {layout} table"]
+    if layout != "wide":
+        facts.append(taken_note(table))
     if not table.ended:
         facts.append(f"{table.name}: row {table.lines[-1]}, the last, has no line break at its end")
     notes = list(facts)
@@ -124,7 +113,7 @@ def combine(name: str, parts: Sequence[Panels]) -> Panels:
     dates = parts[0].dates
     for part in parts[1:]:
         dates = dates.union(part.dates)
-    check_memory(name, len(dates), len(assets), len(_FIELDS) + 2)
+    check_memory(name, len(dates), len(assets), len(FIELDS) + 2)
     found = sorted({field for part in parts for field in part.fields})
     shape = (len(dates), len(assets))
     fields = {field: np.full(shape, np.nan) for field in found}
@@ -139,9 +128,22 @@ def combine(name: str, parts: Sequence[Panels]) -> Panels:
         lines[rows, columns] = part.lines
         column += len(part.assets)
     places = [place for part in parts for place in part.places]
-    notes = [note for part in parts for note in part.notes]
-    facts = frozenset().union(*(part.facts for part in parts))
+    notes, facts = _said_once(parts)
     return Panels(dates, assets, fields, lines, places, notes, facts)
+
+
+def _said_once(parts: Sequence[Panels]) -> tuple[list[str], frozenset[str]]:
+    """Facts of all files, those that are the same once with the number of files, and notes."""
+    files: dict[str, list[str]] = {}
+    for part in parts:
+        for name, _, fact in (note.partition(": ") for note in part.notes if note in part.facts):
+            files.setdefault(fact, []).append(name)
+    facts = [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {fact}"
+        for fact, names in files.items()
+    ]
+    notes = [note for part in parts for note in part.notes if note not in part.facts]
+    return [*facts, *notes], frozenset(facts)
 
 
 def _refuse_zones(name: str, places: Sequence[Place]) -> None:
@@ -174,44 +176,6 @@ def _falls(table: Table, dates: pd.DatetimeIndex) -> list[str]:
     return [f"{table.name}: dates do not rise ({where}, is before the row{above} above); sorted"]
 
 
-def sniff_layout(table: Table) -> Layout:
-    """The layout a header has."""
-    names = [column.lower() for column in table.header]
-    has_price = any(name in _FIELDS["close"] + _FIELDS["adjusted"] for name in names)
-    if has_price and any(name in ASSET for name in names):
-        return "long"
-    known = {alias for aliases in _FIELDS.values() for alias in aliases}
-    rest = [name for name in names if name not in _DATE]
-    if has_price and len(rest) > 1 and known.issuperset(rest):
-        return "single"
-    bars = [table.header[names.index(name)] for name in rest if name in _BARS]
-    if bars:
-        raise DataError(
-            f"{table.name}: column '{bars[0]}' is no asset; a table of one asset needs a column "
-            "close, one of several a column asset, one column an asset layout='wide'"
-        )
-    return "wide"
-
-
-def _located(table: Table, layout: Layout) -> Table:
-    """Find the column of dates (by name, else the first) and, in a long table, of assets."""
-    names = [column.lower() for column in table.header]
-    date = next((names.index(alias) for alias in _DATE if alias in names), 0)
-    if re.fullmatch(r"\d{4}-\d\d-\d\d.*|\d{8}", table.header[date]):
-        raise DataError(
-            f"{table.name}: row 1 must name the columns, got {table.header[date]!r}, ..."
-        )
-    if layout != "long":
-        return dataclasses.replace(table, date_column=date)
-    asset = next((names.index(alias) for alias in ASSET if alias in names), None)
-    if asset is None:
-        raise DataError(
-            f"{table.name}: layout 'long' needs a column named {' or '.join(ASSET)}, "
-            f"got {table.header}"
-        )
-    return dataclasses.replace(table, date_column=date, asset_column=asset)
-
-
 Read = tuple[pd.DatetimeIndex, list[str], dict[str, np.ndarray], np.ndarray]
 
 
@@ -227,11 +191,11 @@ def _wide(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
 
 def _single(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
     order = _date_order(table, dates)
-    asset = Path(table.name).stem
+    asset = stem(table.name)
     check_asset_name(f"{table.name}: row 1", asset)
     fields = {
         field: _values(table, field, column, decimal)[order, None]
-        for field, column in _field_columns(table).items()
+        for field, column in field_columns(table).items()
     }
     return dates[order], [asset], _adjusted(table, fields), np.array(table.lines)[order, None]
 
@@ -246,12 +210,12 @@ def _long(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
     same = (np.diff(dates.asi8[order]) == 0) & (np.diff(column[order]) == 0)
     _refuse_twice(table, order, same)
     calendar = pd.DatetimeIndex(dates.unique().sort_values())
-    check_memory(table.name, len(calendar), len(assets), len(_FIELDS) + 2)
+    check_memory(table.name, len(calendar), len(assets), len(FIELDS) + 2)
     row = calendar.get_indexer(dates)
     lines = np.zeros((len(calendar), len(assets)), int)
     lines[row, column] = table.lines
     fields = {}
-    for field, position in _field_columns(table).items():
+    for field, position in field_columns(table).items():
         fields[field] = np.full(lines.shape, np.nan)
         fields[field][row, column] = _values(table, field, position, decimal)
     return calendar, assets, _adjusted(table, fields), lines
@@ -291,21 +255,6 @@ def _refuse_twice(table: Table, order: np.ndarray, same: np.ndarray) -> None:
         f"{table.name}: rows {table.lines[first]} and {table.lines[second]}: date {what} appears "
         f"twice, with {values}"
     )
-
-
-def _field_columns(table: Table) -> dict[str, int]:
-    """Field -> column, for the columns whose names are known."""
-    names = [column.lower() for column in table.header]
-    columns = {
-        field: next(names.index(alias) for alias in aliases if alias in names)
-        for field, aliases in _FIELDS.items()
-        if any(alias in names for alias in aliases)
-    }
-    if "close" not in columns and "adjusted" not in columns:
-        raise DataError(
-            f"{table.name}: needs a column named close or adj close, got {table.header}"
-        )
-    return columns
 
 
 def _values(table: Table, field: str, column: int, decimal: str) -> np.ndarray:

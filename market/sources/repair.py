@@ -10,6 +10,11 @@ import pandas as pd
 
 _SPLIT = 1.9  # a 2-for-1 split on a day that moved prices by 5 %
 _PAUSE_DAYS = 10
+_LABELS = 6
+STARTS = (
+    "the dates are all {}: if a row holds what its period ended with, it is known before its time; "
+    "label it by the period's last day"
+)
 
 
 def carry_gaps(
@@ -104,6 +109,16 @@ def jumps(prices: np.ndarray) -> list[tuple[int, int, float]]:
 def constant_assets(prices: np.ndarray) -> np.ndarray:
     """Columns whose price never moves."""
     return np.flatnonzero(np.nanmax(prices, axis=0) == np.nanmin(prices, axis=0))
+
+
+def period_starts(dates: pd.DatetimeIndex) -> str:
+    """What all labels are where they look like the starts of the periods they are about, or ""."""
+    step = float(np.median(np.diff(dates.to_numpy()) / np.timedelta64(1, "D")))
+    if len(dates) >= _LABELS and 28 <= step <= 31 and (dates.day == 1).all():
+        return "first days of months"
+    if len(dates) >= _LABELS and step == 7 and (dates.day_of_week == 0).all():
+        return "Mondays"
+    return ""
 
 
 def pauses(dates: pd.DatetimeIndex) -> list[int]:

@@ -15,8 +15,8 @@ import pandas as pd
 from market.errors import DataError, SettingError
 from market.market import CASH
 from market.sources.cells import MISSING, offset_of, parse_dates, parse_instants, parse_numbers
+from market.sources.column_names import ASSET, is_number
 from market.sources.coverage import coverage
-from market.sources.panels import ASSET
 from market.sources.tables import Table, read_table
 
 log = logging.getLogger(__name__)
@@ -214,16 +214,10 @@ def _figures(
         if column in taken:
             continue
         name = table.header[column].lower().replace(" ", "_")
-        if any(_MEANT.fullmatch(cell) or _looks_numeric(cell) for cell in cells):
+        if any(
+            _MEANT.fullmatch(cell) or (is_number(cell) and cell not in MISSING) for cell in cells
+        ):
             figures[name] = parse_numbers(table, column, decimal)
         else:
             left_out.append(table.header[column])
     return figures, left_out
-
-
-def _looks_numeric(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return cell not in MISSING

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import csv
 import difflib
+import gzip
 import hashlib
 import io
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from market.errors import DataError
+from market.sources.stacked import unstacked
 
 _DELIMITERS = ",;\t|"
+_OTHERS = (
+    *(".xlsx", ".xls", ".ods", ".json", ".feather", ".h5", ".hdf5", ".pkl", ".pickle", ".zip"),
+    *(".orc", ".dta", ".sas7bdat", ".mat", ".npy", ".npz", ".db", ".sqlite", ".html", ".pdf"),
+)
+_MOST_BYTES = 4 * 10**9
 
 
 @dataclass(frozen=True)
@@ -52,13 +61,18 @@ class Table:
         return DataError(f"{self.name}: {where}{f' ({context})' if context else ''}: {rule}")
 
 
+def stem(name: str) -> str:
+    """A file's name without its ending: AAPL of AAPL.csv and of AAPL.csv.gz, BRK.B of BRK.B.csv."""
+    return Path(name.removesuffix(".gz")).stem
+
+
 def read_table(
     path: str | Path, delimiter: str | None = None, sha256: str | None = None, least: int = 2
 ) -> Table:
     """Read a CSV or Parquet file.
 
     Args:
-        path: The file; ".parquet" and ".pq" are Parquet, all else is text.
+        path: The file; ".parquet" and ".pq" are Parquet, ".gz" compressed text, all else is text.
         delimiter: Between fields; the most frequent of , ; tab | in the header when not given.
         sha256: Digest the file must have; that in the file of the same name and ".sha256", where
             there is one, when not given.
@@ -69,12 +83,20 @@ def read_table(
 
     """
     file = Path(path)
+    if file.suffix.lower() in _OTHERS and file.is_file():
+        raise DataError(
+            f"{file.name}: {file.suffix} files are not read; save it as CSV (.csv or .csv.gz) or "
+            "Parquet"
+        )
     content = _bytes(file)
     check_digest(file, content, sha256)
+    if file.suffix.lower() == ".gz":
+        content = _unzipped(file.name, content)
     if file.suffix.lower() in (".parquet", ".pq"):
         table = _parquet_table(file.name, content)
     else:
         table = _csv_table(file.name, _decoded(file.name, content), delimiter)
+    table = unstacked(table)
     _check_size(table, least)
     return table
 
@@ -95,6 +117,18 @@ def _bytes(file: Path) -> bytes:
     if not content.strip():
         raise DataError(f"{file.name}: is empty; needs a header and at least 2 rows")
     return content
+
+
+def _unzipped(name: str, content: bytes) -> bytes:
+    """What a .gz file holds, refused where it is damaged or grows beyond all measure."""
+    try:
+        with gzip.open(io.BytesIO(content)) as stream:
+            text = stream.read(_MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{name}: is no readable .gz file: {error}") from None
+    if len(text) > _MOST_BYTES:
+        raise DataError(f"{name}: holds more than {_MOST_BYTES / 1e9:.0f} GB; bring it as Parquet")
+    return text
 
 
 def check_digest(file: Path, content: bytes, sha256: str | None = None) -> None:
@@ -177,11 +211,24 @@ def _parquet_table(name: str, content: bytes) -> Table:
         raise DataError(f"{name}: is not a readable Parquet file: {reason}") from None
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index()
-    header = [str(column).strip() for column in frame.columns]
-    columns = [_as_text(frame.iloc[:, i]).tolist() for i in range(len(header))]
+    levels = frame.columns.nlevels
+    if levels > 2:
+        raise DataError(f"{name}: columns have names of {levels} levels; bring one or two")
+    above = [[str(part).strip() for part in _parts(column)] for column in frame.columns]
+    columns = [_as_text(frame.iloc[:, i]).tolist() for i in range(len(above))]
+    lines = list(range(1, len(frame) + 1))
+    if levels == 2:  # as a text file has it, with a second row of names
+        above[0] = ["", ""]
+        columns = [[names[1], *cells] for names, cells in zip(above, columns, strict=True)]
+        lines = [0, *lines]
     kinds = dict(enumerate(frame.dtypes))
     zones = {i: str(k.tz) for i, k in kinds.items() if isinstance(k, pd.DatetimeTZDtype)}
-    return Table(name, header, columns, list(range(1, len(frame) + 1)), zones=zones)
+    return Table(name, [names[0] for names in above], columns, lines, zones=zones)
+
+
+def _parts(column: Any) -> tuple[Any, ...]:
+    """The levels of a column's name."""
+    return column if isinstance(column, tuple) else (column,)
 
 
 def _as_text(column: pd.Series) -> pd.Series:
