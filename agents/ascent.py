@@ -55,6 +55,7 @@ class Ascent:
     def run(self) -> None:
         """All updates, with a look before each and after the last."""
         selection = self.selection
+        selection.follow(self)
         while self.update < self.settings.steps and not selection.stopped:
             selection.look(self.update)
             if not selection.stopped:
@@ -64,6 +65,24 @@ class Ascent:
             self._check()
             selection.end(self.update)
         selection.finish()
+
+    def snapshot(self) -> dict[str, Any]:
+        """See `agents.selection.Loop`."""
+        return {
+            "policy": self.policy.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "held": self.held,
+            "rng": self.rng.bit_generator.state,
+            "update": self.update,
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """See `agents.selection.Loop`."""
+        self.policy.load_state_dict(snapshot["policy"])
+        self.optimiser.load_state_dict(snapshot["optimiser"])
+        self.held.copy_(snapshot["held"])
+        self.rng.bit_generator.state = snapshot["rng"]
+        self.update = snapshot["update"]
 
     def advance(self) -> None:
         """One update."""

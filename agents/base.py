@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -52,6 +52,22 @@ class Monitor:
 
     def progress(self, done: float) -> None:
         """The fraction of the work that is done, in [0, 1]."""
+
+    def resume(self) -> Any:
+        """The newest state that `checkpoint` kept of this very training, or None: begin.
+
+        What was recorded after it is forgotten, so call it before the first update.
+        """
+        return None
+
+    def checkpoint(self, state: Callable[[], Any]) -> None:
+        """Called between updates, where training can be gone on from; kept now and then.
+
+        Args:
+            state: All that the rest of training depends on, as dicts, lists, numbers, text, arrays
+                and tensors. They are read before this returns, so they need no copy.
+
+        """
 
     def trained(self, name: str, settings: Mapping[str, Any]) -> Agent | None:
         """An agent of this name and settings, trained already on the same data, task and seed."""

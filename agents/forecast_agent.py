@@ -8,7 +8,7 @@ Rules know what trading costs: the rates of the task the agent was fitted under,
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -253,3 +253,11 @@ class _LastStep(Monitor):
     def progress(self, done: float) -> None:
         """Pass on."""
         self.monitor.progress(done)
+
+    def resume(self) -> Any:
+        """Pass on; the step follows from what is recorded after it."""
+        return self.monitor.resume()
+
+    def checkpoint(self, state: Callable[[], Any]) -> None:
+        """Pass on."""
+        self.monitor.checkpoint(state)

@@ -86,12 +86,18 @@ class NetworkForecaster(TargetForecaster):
 
     def learn(self, problem: Problem, seed: int, monitor: Monitor) -> None:
         """Train every member; an IC knows no scale, so it is found by regression afterwards."""
-        self._networks = []
+        self._networks, kept = [], monitor.resume()
         self._calibration = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        done = [] if kept is None else kept["beside"]  # members trained before the checkpoint
         for member in range(self.settings.ensemble):
             with reproducible(seed + _SEEDS_APART * member):
                 network = self._build(problem.panel.shape[-1])
-                self._train(network, problem, monitor, member)
+                if member < len(done):
+                    network.load_state_dict(done[member])
+                    network.eval()
+                else:
+                    self._train(network, problem, monitor, member, kept)
+                    kept = None
             self._networks.append(network)
         if self.settings.loss == "ic":
             self._calibration = self._fitted_scale(problem)
@@ -169,7 +175,12 @@ class NetworkForecaster(TargetForecaster):
         return ForecastNetwork(n_inputs, self._shape, 1 + (self.settings.loss == "gaussian"))
 
     def _train(
-        self, network: ForecastNetwork, problem: Problem, monitor: Monitor, member: int
+        self,
+        network: ForecastNetwork,
+        problem: Problem,
+        monitor: Monitor,
+        member: int,
+        kept: dict[str, Any] | None,
     ) -> None:
         settings, loss_of = self.settings, LOSSES[self.settings.loss]
         optimiser = torch.optim.AdamW(
@@ -202,7 +213,16 @@ class NetworkForecaster(TargetForecaster):
             self.encoder,
             (member, settings.ensemble),
         )
-        train_epochs(network, epoch, score, schedule, monitor)
+        train_epochs(
+            network,
+            optimiser,
+            epoch,
+            score,
+            schedule,
+            monitor,
+            kept=kept,
+            beside=lambda: [before.state_dict() for before in self._networks],
+        )
 
     def _batches(self, network: ForecastNetwork, rows: Tensor) -> Iterator[Tensor]:
         """All rows once (but for a rest before a random offset), in random order."""

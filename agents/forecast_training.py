@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from agents.base import Monitor
+from agents.generators import generator_states, set_generator_states
 from market import SettingError
 
 
@@ -36,28 +38,51 @@ class Schedule:
 
 def train_epochs(
     network: nn.Module,
+    optimiser: torch.optim.Optimizer,
     epoch: Callable[[], float],
     score: Callable[[], float],
     schedule: Schedule,
     monitor: Monitor,
+    *,
+    kept: dict[str, Any] | None = None,
+    beside: Callable[[], Any] = dict,
 ) -> None:
     """Train, and put back the state of the epoch that scored best.
 
     Args:
         network: Under training.
+        optimiser: Of its parameters.
         epoch: One pass over the training rows; its mean loss.
         score: The loss on validation; called in evaluation mode, without gradients.
         schedule: How long.
-        monitor: Told of both losses and of progress.
+        monitor: Told of both losses and of progress, and given checkpoints before each epoch.
+        kept: The checkpoint to go on from.
+        beside: What else a checkpoint must hold.
 
     Raises:
         SettingError: If no epoch had a finite validation loss.
 
     """
-    best, best_epoch, kept = math.inf, 0, network.state_dict()
+    best, best_epoch, best_state, first = math.inf, 0, network.state_dict(), 1
     member, members = schedule.part
     suffix = f"/{member}" if member else ""
-    for number in range(1, schedule.epochs + 1):
+    if kept is not None:
+        network.load_state_dict(kept["network"])
+        optimiser.load_state_dict(kept["optimiser"])
+        best, best_epoch, best_state, first = kept["best"]
+        set_generator_states(kept["generators"])
+
+    def snapshot() -> dict[str, Any]:
+        return {
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "best": (best, best_epoch, best_state, number),
+            "generators": generator_states(),
+            "beside": beside(),
+        }
+
+    for number in range(first, schedule.epochs + 1):
+        monitor.checkpoint(snapshot)
         network.train()
         loss = epoch()
         network.eval()
@@ -67,12 +92,12 @@ def train_epochs(
         monitor.progress((member + number / schedule.epochs) / members)
         if found < best:
             best, best_epoch = found, number
-            kept = {key: value.clone() for key, value in network.state_dict().items()}
+            best_state = {key: value.clone() for key, value in network.state_dict().items()}
         if number - best_epoch >= schedule.patience:
             break
     if not math.isfinite(best):
         raise SettingError(f"{schedule.name}: diverged at learning_rate {schedule.learning_rate}")
-    network.load_state_dict(kept)
+    network.load_state_dict(best_state)
     monitor.progress((member + 1) / members)
 
 

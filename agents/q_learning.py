@@ -24,6 +24,7 @@ from torch import Tensor
 from agents.allocation_values import AllocationValues, fitted_prices
 from agents.device import to_host
 from agents.selection import Selection
+from envs.game_state import plain_state, state_of
 from envs.rules import GameState, Rules
 
 WARM_UP = 32  # steps at random before the price of trades is measured
@@ -70,6 +71,15 @@ class Population:
         self.rules, self.points, self.scale = rules, points, scale
         self.rng, self.device = rng, device
         self.state = self._fresh(size)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Where every portfolio stands, and the generator."""
+        return {"state": plain_state(self.state), "rng": self.rng.bit_generator.state}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self.state = state_of(snapshot["state"])
+        self.rng.bit_generator.state = snapshot["rng"]
 
     def trials(self) -> Trials:
         """Try everything, move nobody."""
@@ -174,6 +184,7 @@ class QLearner:
 
     def learn(self, selection: Selection) -> None:
         """Play and learn for `steps` decisions."""
+        selection.follow(self)
         while self.step < self.settings.steps and not selection.stopped:
             selection.look(self.step)
             loss = self.advance()
@@ -182,6 +193,28 @@ class QLearner:
                 selection.monitor.record(self.step, {"train/loss": float(loss)})
                 selection.progress(self.step)
         selection.end(self.step)
+
+    def snapshot(self) -> dict[str, Any]:
+        """See `agents.selection.Loop`."""
+        return {
+            "values": self.values.state_dict(),
+            "slow": self.slow.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "population": self.population.snapshot(),
+            "rng": self.rng.bit_generator.state,
+            "step": self.step,
+            "updates": self.updates,
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """See `agents.selection.Loop`."""
+        self.values.load_state_dict(snapshot["values"])
+        self._renew()  # so that it reads the market
+        self.slow.load_state_dict(snapshot["slow"])
+        self.optimizer.load_state_dict(snapshot["optimizer"])
+        self.population.restore(snapshot["population"])
+        self.rng.bit_generator.state = snapshot["rng"]
+        self.step, self.updates = snapshot["step"], snapshot["updates"]
 
     def advance(self) -> Tensor:
         """One decision of every portfolio, and one gradient step; its loss."""

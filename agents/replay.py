@@ -14,6 +14,8 @@ import torch
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 
+_FLAT = ("actions", "rewards", "dones", "timeouts")
+
 
 class CompactReplayBuffer(DictReplayBuffer):
     """Samples transitions of up to `n_steps` decisions.
@@ -36,6 +38,28 @@ class CompactReplayBuffer(DictReplayBuffer):
         super().__init__(*args, **more)
         self.n_steps, self.gamma = n_steps, gamma
         self.rng = np.random.default_rng(seed)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What is stored, without the room that is still empty, and the generator."""
+        stored = slice(None if self.full else self.pos)
+        parts = {
+            key: {name: part[stored] for name, part in getattr(self, key).items()}
+            for key in ("observations", "next_observations")
+        }
+        flat = {key: getattr(self, key)[stored] for key in _FLAT}
+        place = {"pos": self.pos, "full": self.full}
+        return parts | flat | place | {"rng": self.rng.bit_generator.state}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        self.pos, self.full = snapshot["pos"], snapshot["full"]
+        stored = slice(None if self.full else self.pos)
+        for key in ("observations", "next_observations"):
+            for name, part in getattr(self, key).items():
+                part[stored] = snapshot[key][name]
+        for key in _FLAT:
+            getattr(self, key)[stored] = snapshot[key]
+        self.rng.bit_generator.state = snapshot["rng"]
 
     def sample(  # type: ignore[override]
         self, batch_size: int, env: Any = None

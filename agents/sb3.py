@@ -24,6 +24,7 @@ from agents.learner import Learner
 from agents.panel_network import Panel, readers
 from agents.replay import CompactReplayBuffer
 from agents.sb3_env import CompactVecEnv, observation_space
+from agents.sb3_state import AlgorithmState
 from agents.selection import DivergedError, Selection
 from envs import PortfolioVectorEnv
 from envs.actions import ActionMap, Softmax
@@ -105,8 +106,15 @@ class SB3Agent(Learner):
         # counted in updates on policy, in episodes off policy: about 50 points of a curve
         episodes = settings.steps // settings.episode_length
         every = 1 if isinstance(model, OnPolicyAlgorithm) else max(1, episodes // 50)
+        selection.follow(AlgorithmState(model))
+        begun = model._last_obs is not None  # a checkpoint was gone on from
         try:
-            model.learn(settings.steps, callback=_Watch(selection), log_interval=every)
+            model.learn(
+                settings.steps - model.num_timesteps,
+                callback=_Watch(selection),
+                log_interval=every,
+                reset_num_timesteps=not begun,
+            )
         except DivergedError:
             raise
         except FloatingPointError as error:

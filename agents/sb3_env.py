@@ -136,6 +136,23 @@ class CompactVecEnv(VecEnv):
             reward = reward - self._market_growth[next_rows]
         return (self.reward_scale * reward).astype(np.float32)
 
+    def snapshot(self) -> dict[str, Any]:
+        """All that the games' future depends on, and the sums of their episodes."""
+        return {
+            "games": self.games.get_state(),
+            "next_rows": self._next_rows,
+            "played": self._played,
+            "total": self._total,
+            "length": self._length,
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a snapshot; no reset is needed."""
+        self.games.set_state(snapshot["games"])
+        self._next_rows, self._played = snapshot["next_rows"], snapshot["played"]
+        self._total, self._length = snapshot["total"], snapshot["length"]
+        self._first_seed = None
+
     def phase_in_costs(self, decisions: float) -> None:
         """Pay back less and less of costs, in log growth, over the first so many decisions."""
         self._warmup = decisions

@@ -1,25 +1,30 @@
 """What a learner is watched by: curves on validation, its best state, its patience, divergence.
 
-One `Selection` serves every training loop. The loop calls `look` between updates, `check` with each
-loss, `end` after the last update and `finish` when all is done.
+One `Selection` serves every training loop. The loop calls `follow` at first, `look` between
+updates, `check` with each loss, `end` after the last update and `finish` when all is done.
+
+A checkpoint is taken, and gone on from, at the end of `look`: there a loop is wholly described by
+its `snapshot`, the selection's own state and the generators that libraries share.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from agents.base import Monitor
+from agents.generators import generator_states, set_generator_states
 from agents.rollout import Rollout, evaluation
 from market import Market, SettingError
 
 State = dict[str, Tensor]
 Evaluate = Callable[[], dict[str, float]]
 LARGEST = 1e3  # size of a parameter of which no network that learns comes near
+_OWN = ("_due", "_worse", "_score", "_kept_step", "_best", "_good")  # of a selection's state
 _NOTHING = 1e-9  # a mean return below this is no return
 
 
@@ -35,6 +40,16 @@ class DivergedError(SettingError):
     def __init__(self, message: str, step: int, good_step: int) -> None:
         super().__init__(message)
         self.step, self.good_step = step, good_step
+
+
+class Loop(Protocol):
+    """A training loop that can be gone on with from between two updates."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that its future depends on but for the generators that libraries share."""
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Become what `snapshot` told of, in a loop built from the same settings and data."""
 
 
 class Selection:
@@ -67,6 +82,32 @@ class Selection:
         self._kept_step = self._last_step = 0
         self._best: State | None = None
         self._good: tuple[int, State] | None = None
+        self._loop: Loop | None = None
+        self._generators: dict[str, Any] | None = None  # to be put back at the end of `look`
+
+    def follow(self, loop: Loop) -> None:
+        """Watch this loop, which goes on from where it was stopped if the monitor kept that.
+
+        Raises:
+            SettingError: If what was kept does not fit the loop.
+
+        """
+        self._loop, kept = loop, self.monitor.resume()
+        if kept is None:
+            return
+        try:
+            loop.restore(kept["loop"])
+            vars(self).update(kept["selection"])
+        except (RuntimeError, ValueError, LookupError, TypeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise SettingError(f"{self.name}: the checkpoint does not fit: {reason}") from error
+        self._generators = kept["generators"]
+
+    def _snapshot(self) -> dict[str, Any]:
+        assert self._loop is not None
+        own = {key: getattr(self, key) for key in _OWN}
+        generators = generator_states()
+        return {"loop": self._loop.snapshot(), "selection": own, "generators": generators}
 
     def look(self, step: int, trained: bool | None = None) -> None:
         """Between updates: check that parameters are finite, and evaluate where it is time.
@@ -81,6 +122,11 @@ class Selection:
             self._due = (step // self.interval + 1) * self.interval
             self._evaluate(step, step > 0 if trained is None else trained)
             self.mark(step)
+        if self._generators is not None:
+            set_generator_states(self._generators)
+            self._generators = None
+        elif self._loop is not None and not self.stopped:
+            self.monitor.checkpoint(self._snapshot)
 
     def mark(self, step: int) -> None:
         """Remember this state as a good one, to come back to."""

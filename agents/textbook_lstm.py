@@ -158,7 +158,13 @@ class TextbookLSTM(Forecaster):
 
         schedule = Schedule(settings.epochs, settings.patience, settings.learning_rate, "lstm")
         train_epochs(
-            network, lambda: self._epoch(network, optimiser, days), score, schedule, monitor
+            network,
+            optimiser,
+            lambda: self._epoch(network, optimiser, days),
+            score,
+            schedule,
+            monitor,
+            kept=monitor.resume(),
         )
         with torch.inference_mode():
             off = (network(windows)[:, -1] - ahead) * self._std

@@ -1,7 +1,8 @@
 """The `allocgym` command: help, errors and exit statuses around `experiments.commands`.
 
 Input errors are one line on standard error and exit status 2; a failed trial exits with 1, Ctrl-C
-with 130. Nothing slow is imported before it is known what is asked for, so that help is quick.
+with 130, SIGTERM with 143. Nothing slow is imported before it is known what is asked for, so that
+help is quick.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _guarded(words: list[str]) -> int:
     """Run a command; what the user did wrong becomes one line."""
     from experiments.commands import COMMANDS, say
+    from experiments.stopping import Stopped, catching
     from market.errors import InputError
     from market.names import unknown_name
 
@@ -74,15 +76,17 @@ def _guarded(words: list[str]) -> int:
     try:
         if name not in COMMANDS:
             raise unknown_name("command", name, COMMANDS)
-        return COMMANDS[name](rest)
+        with catching():
+            return COMMANDS[name](rest)
     except InputError as error:
         if debug:
             raise
         return say(str(error), 2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if debug:
             raise
-        return say("interrupted", 130)
+        print(f"allocgym: {error or 'interrupted'}", file=sys.stderr)
+        return error.status if isinstance(error, Stopped) else 130
     except BrokenPipeError:  # the reader of our output has gone, as in `allocgym data | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

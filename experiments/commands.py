@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.config import CompareConfig, DataConfig, ExperimentConfig, TaskConfig
+from experiments.examples import EXAMPLES, GOING_ON
 from experiments.options import Option, agent_options, options_of, show_help
 from experiments.settings import (
     agent_config,
@@ -26,7 +27,7 @@ from experiments.settings import (
     settings_file,
     together,
 )
-from experiments.walk_config import WalkForwardConfig, last_window
+from experiments.walk_config import WalkForwardConfig, WindowedConfig, last_window
 from experiments.yaml_file import Document, read_yaml
 from market.errors import SettingError
 from market.names import unknown_name
@@ -36,41 +37,11 @@ if TYPE_CHECKING:
 
 REFERENCE = CompareConfig.reference
 FLAGS = ("trust", "debug", "overwrite")
+RUN_FLAGS = (*FLAGS, "allow_changes")
 SWITCHES = (
     "--trust runs code that a settings file names (a reward or agent of your own).\n"
     "--overwrite makes finished runs anew; else they are kept, or the command refused."
 )
-EXAMPLES = {
-    "train": """examples:
-  allocgym train --agent sac --seeds 3
-  allocgym train my.yaml --agent.learning_rate 1e-4 --experiment slow
-  allocgym train --task.reward my_rewards.py:Sortino --task.cost 0.002
-  allocgym train --data files --data.options.path prices.csv --split.train_end 2018-12-31 \\
-                 --split.valid_end 2020-12-31
-  allocgym train --agent dqn --help               the settings of an agent
-  allocgym train results/train/ppo/seed_000/config.yaml     the same again""",
-    "compare": """examples:
-  allocgym compare
-  allocgym compare --seeds 2                      quicker, and less sure
-  allocgym compare --agents ppo,equal_weight --data us_stocks --experiment stocks
-  allocgym compare --reference buy_and_hold --experiment held
-  allocgym compare --agents "ppo, {name: ppo, label: ppo_careful, learning_rate: 1e-4}"
-  allocgym compare --agents "forecast(forecaster=gru, horizon=5, rule=top_k(k=1)), equal_weight"
-  allocgym compare --task.constraints "max_weight(0.4)" --workers 1""",
-    "walk-forward": """examples:
-  allocgym walk-forward --agents "mean_variance, risk_parity, equal_weight"
-  allocgym walk-forward --agents ppo,equal_weight --walk.start 2010-01-01 --walk.refit_every 252
-  allocgym walk-forward --agents sac,equal_weight --walk.train_days 2520 --walk.warm_start true
-  allocgym walk-forward                           the same again: goes on where it was stopped""",
-    "evaluate": """examples:
-  allocgym evaluate results/compare/ppo/seed_000
-  allocgym evaluate results/compare/ppo --start 2017-01-03 --data.end 2017-12-29
-  allocgym evaluate results/compare/ppo --task.cost 0.002 --task.decision_lag 1
-  allocgym evaluate results/compare/ppo/seed_000 --data.options.path new.csv --output path.csv""",
-    "report": """examples:
-  allocgym report results/compare
-  allocgym report results/train/ppo results/train/sac --output both.html""",
-}
 
 
 def train(argv: list[str]) -> int:
@@ -78,29 +49,61 @@ def train(argv: list[str]) -> int:
 
     A settings file says only what differs from the defaults; options win over it. The run folder
     keeps all settings as config.yaml, which trains the same again.
+
+    Training that was stopped or crashed goes on from its last checkpoint when the same command is
+    given again, or by --resume RUN, and ends with the very results it would have had.
     """
-    line = read_tokens(argv, flags=FLAGS)
+    line = read_tokens(argv, flags=RUN_FLAGS)
+    resumed = [value for key, value in line.pairs if key == "resume"]
+    if resumed:
+        line.pairs = [pair for pair in line.pairs if pair[0] != "resume"]
+        from experiments.resume_command import resume
+
+        return resume(line, resumed[-1], command_line("train", argv))
     document = settings_file(line.words)
     if "trust" not in line.flags:
         refuse_foreign_code(document, line.pairs)
-    options = list(options_of(ExperimentConfig))
-    name = agent_name(document, line.pairs)
-    from experiments.agent_choice import agent_class, make_agent
-
-    options += agent_options(agent_class(name), name)
     if "help" in line.flags:
-        return _help("train", options, train)
-    values = resolve(document, line.pairs, options)
+        return _help("train", _options(document, line.pairs), train)
+    config = experiment_of(document, line.pairs)
+    return run_training([config], config.n_workers, command_line("train", argv), line.flags)
+
+
+def experiment_of(document: Document, pairs: Sequence[tuple[str, str]]) -> ExperimentConfig:
+    """What a file and the command line describe, the agent's own settings included."""
+    from experiments.agent_choice import make_agent
+
+    values = resolve(document, pairs, _options(document, pairs))
     agent = values["agent"] = agent_config(values)
+    config: ExperimentConfig
     config, _ = together(lambda: build(ExperimentConfig, values), lambda: make_agent(agent))
+    return config
+
+
+def _options(document: Document, pairs: Sequence[tuple[str, str]]) -> list[Option]:
+    """Of an experiment, the settings of its agent among them."""
+    from experiments.agent_choice import agent_class
+
+    name = agent_name(document, pairs)
+    return [*options_of(ExperimentConfig), *agent_options(agent_class(name), name)]
+
+
+def run_training(
+    experiments: Sequence[ExperimentConfig | WindowedConfig],
+    workers: int,
+    command: str,
+    flags: set[str],
+) -> int:
+    """Train, or keep what is there, and print what came of it; the exit status."""
     from experiments.compare import run_experiments
+    from experiments.resume import existing_of
 
     done = run_experiments(
-        [config],
-        config.n_workers,
-        command_line("train", argv),
-        overwrite="overwrite" in line.flags,
-        cluster=config.cluster,
+        experiments,
+        workers,
+        command,
+        existing=existing_of(flags),
+        cluster=experiments[0].cluster,
     )
     from experiments.forecast_notes import forecast_rows, print_forecasts
     from experiments.tables import print_runs
@@ -112,7 +115,7 @@ def train(argv: list[str]) -> int:
         for run in finished:
             print(f"Run: {run.path}")
         print(f"Curves: tensorboard --logdir {done.folder}")
-    return failed_status(done.outcomes, line.flags)
+    return failed_status(done.outcomes, flags)
 
 
 def compare(argv: list[str]) -> int:
@@ -139,7 +142,7 @@ def _compare(
     command: Callable[[list[str]], int],
     argv: list[str],
 ) -> int:
-    line = read_tokens(argv, flags=FLAGS)
+    line = read_tokens(argv, flags=RUN_FLAGS)
     options = list(options_of(kind))
     if "help" in line.flags:
         return _help(name, options, command)
@@ -148,8 +151,9 @@ def _compare(
         refuse_foreign_code(document, line.pairs)
     config = build(kind, resolve(document, line.pairs, options))
     from experiments.compare import compare as run
+    from experiments.resume import existing_of
 
-    done = run(config, command_line(name, argv), overwrite="overwrite" in line.flags)
+    done = run(config, command_line(name, argv), existing=existing_of(line.flags))
     from experiments.forecast_notes import forecast_rows, print_forecasts
     from experiments.report import write_report
     from experiments.summary import summarise
@@ -298,7 +302,9 @@ def _help(name: str, options: Sequence[Option], command: Callable[[list[str]], i
     text = inspect.getdoc(command) or ""
     if name in ("train", "compare", "walk-forward"):
         text += f"\n\nagents: {', '.join(AGENTS)}"
-        text += f"\n{SWITCHES}"
+        text += f"\n{SWITCHES}\n{GOING_ON}"
+    if name == "train":
+        text += "\n--resume RUN goes on with the run in this folder, with its own settings."
     usage = {"evaluate": "RUN ... [--key value ...]", "report": "RUN ... [--output FILE]"}
     arguments = usage.get(name, "[FILE.yaml] [--key value ...]")
     show_help(f"allocgym {name}", arguments, text, options, EXAMPLES[name])
@@ -315,19 +321,12 @@ def _need_run(name: str, words: Sequence[str]) -> None:
 
 def run_config(folder: Path, trusted: bool) -> ExperimentConfig:
     """The settings a run was made with."""
-    from experiments.agent_choice import agent_class
-
     document = read_yaml(folder / "config.yaml")
     if "walk" in document.values:  # what is saved is the agent of the last window
         document = Document(last_window(document.values, folder), name=document.name)
     if not trusted:
         refuse_foreign_code(document, [("task.reward", "not used in a back-test")])
-    name = agent_name(document, ())
-    options = [*options_of(ExperimentConfig), *agent_options(agent_class(name), name)]
-    values = resolve(document, (), options)
-    values["agent"] = agent_config(values)
-    config: ExperimentConfig = build(ExperimentConfig, values)
-    return config
+    return experiment_of(document, ())
 
 
 def failed_status(outcomes: Sequence[Outcome], flags: set[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +14,13 @@ from experiments.pace import RULE
 from experiments.parallel import Outcome, capacity, run_trials
 from experiments.plan import Plan, prepare, read_market
 from experiments.progress import Display, display
+from experiments.resume import Existing, Leftover
 from experiments.reuse import foreign_code, is_done, other_software
-from experiments.run_dir import ensure_writable, run_path
+from experiments.run_dir import ensure_writable
 from experiments.runs import Run
 from experiments.settings import together
-from experiments.trial import Trial
+from experiments.stopping import Stopped
+from experiments.trial import Trial, path_of
 from experiments.walk_config import WalkForwardConfig, WindowedConfig
 from experiments.walk_forward import WalkPlan, prepare_walk
 from market import Market
@@ -47,17 +48,20 @@ class Comparison:
 
 
 def compare(
-    config: CompareConfig | WalkForwardConfig, command: str = "", *, overwrite: bool = False
+    config: CompareConfig | WalkForwardConfig,
+    command: str = "",
+    *,
+    existing: Existing = "continue",
 ) -> Comparison:
     """Train and back-test every agent with every seed.
 
     Raises:
-        InputError: If any agent's settings do not fit, or clash with those of a finished run;
+        InputError: If any agent's settings do not fit, or clash with those of a run that is there;
             before anything is written or trained.
 
     """
     return run_experiments(
-        config.experiments(), config.n_workers, command, overwrite=overwrite, cluster=config.cluster
+        config.experiments(), config.n_workers, command, existing=existing, cluster=config.cluster
     )
 
 
@@ -68,40 +72,62 @@ def run_experiments(
     *,
     overwrite: bool = False,
     cluster: str | None = None,
+    existing: Existing = "continue",
 ) -> Comparison:
     """Run all seeds of experiments that share their data and their folder.
 
     Learners go first, because they take longest, ensembles last, because their members may be there
     by then; agents that do not learn run with one seed. Runs that are there already, made from the
-    same settings and data, are kept as they are.
+    same settings and data, are kept as they are; those that were cut off are gone on with.
+
+    Args:
+        experiments: What to run.
+        workers: Trials at the same time.
+        command: The command line, for the manifests.
+        overwrite: Short for existing="overwrite".
+        existing: See `Trial`.
+        cluster: Address of a Ray cluster to run on; None: here.
+
+    Raises:
+        Stopped: If the process was told to stop; it says how to go on.
+
     """
     together(*(partial(make_agent, config.agent) for config in experiments))
+    existing = "overwrite" if overwrite else existing
     first = experiments[0]
     market = read_market(first.data)
     experiments = sorted(experiments, key=_turn)
-    trials = [spec for config in experiments for spec in trials_of(config, command)]
-    plans = [_prepared(config, market) for config in experiments]
-    kept = (
-        [] if overwrite else _kept(trials, dict(zip(map(_title, experiments), plans, strict=True)))
-    )
+    trials = [
+        dataclasses.replace(spec, existing=existing)
+        for config in experiments
+        for spec in trials_of(config, command)
+    ]
+    made = {_title(config): _prepared(config, market) for config in experiments}
+    kept, cut_off = _kept(trials, made)
     folder = Path(first.results) / first.experiment
     ensure_writable(folder)
     workers = capacity(workers, cluster)
-    if overwrite:
-        for spec in trials:
-            shutil.rmtree(_path(spec) / "windows", ignore_errors=True)
     waiting = [spec for spec in trials if spec not in kept]
     slow = {_title(config) for config in experiments if learns(config.agent.name)}
     titles = [_title(spec.config) for spec in waiting]
     groups = [title if title in slow else RULE for title in titles]
     watched = list(zip(groups, [spec.name for spec in waiting], strict=True))
     with display(watched, workers) as shown:
-        tell_kept(shown, [(spec.name, _path(spec)) for spec in kept])
-        done = (
-            run_trials(waiting, workers=workers, display=shown, cluster=cluster) if waiting else []
-        )
+        tell_kept(shown, [(spec.name, path_of(spec)) for spec in kept])
+        if cut_off:
+            names = ", ".join(spec.name for spec in cut_off)
+            shown.say(f"Cut off before, gone on with: {names}")
+        try:
+            done = (
+                run_trials(waiting, workers=workers, display=shown, cluster=cluster)
+                if waiting
+                else []
+            )
+        except Stopped as stopped:
+            stopped.advise(command)
+            raise
     ended = {outcome.spec.name: outcome for outcome in done}
-    outcomes = [ended.get(spec.name) or Outcome(spec, _path(spec)) for spec in trials]
+    outcomes = [ended.get(spec.name) or Outcome(spec, path_of(spec)) for spec in trials]
     return Comparison([read_run(outcome) for outcome in outcomes], outcomes, folder)
 
 
@@ -111,16 +137,22 @@ def _prepared(config: ExperimentConfig | WindowedConfig, market: Market) -> Plan
     return prepare(config, market)
 
 
-def _kept(trials: Sequence[Trial], plans: Mapping[str, Plan | WalkPlan]) -> list[Trial]:
-    """Trials whose runs are finished already."""
-    kept = []
+def _kept(
+    trials: Sequence[Trial], plans: Mapping[str, Plan | WalkPlan]
+) -> tuple[list[Trial], list[Trial]]:
+    """Trials whose runs are finished already, and those whose runs were cut off."""
+    kept, cut_off = [], []
     for spec in trials:
-        plan = plans[_title(spec.config)]
+        plan, path = plans[_title(spec.config)], path_of(spec)
         settings = dataclasses.replace(plan.config, seeds=[spec.seed]).plain()
-        data, code = plan.about_data["sha256"], foreign_code(spec.config)
-        if is_done(_path(spec), settings, data, code):
+        sources = plan.about_data["sha256"], foreign_code(spec.config)
+        left = Leftover.at(path, spec.existing)
+        if left is not None:
+            left.changes(settings, *sources)
+            cut_off.append(spec)
+        elif spec.existing != "overwrite" and is_done(path, settings, *sources):
             kept.append(spec)
-    return kept
+    return kept, cut_off
 
 
 def tell_kept(shown: Display, kept: Sequence[tuple[str, Path]]) -> None:
@@ -140,18 +172,13 @@ def trials_of(config: ExperimentConfig | WindowedConfig, command: str = "") -> l
     return [Trial(config, seed, command) for seed in seeds]
 
 
-def _path(spec: Trial) -> Path:
-    config = spec.config
-    return run_path(config.results, config.experiment, config.agent.title, spec.seed)
-
-
 def _title(config: Common) -> str:
     return str(config.agent.title)  # type: ignore[attr-defined]
 
 
 def read_run(outcome: Outcome) -> Run:
     """The run as it stands on disk; failed if its trial failed, whatever lies there from before."""
-    run = Run.read(_path(outcome.spec))
+    run = Run.read(path_of(outcome.spec))
     if outcome.error is None:
         return run
     return dataclasses.replace(run, status="failed", error=outcome.error)

@@ -32,6 +32,8 @@ def attempt(spec: Trial, watch: Watcher) -> Outcome:
     except Exception as error:  # reported by name
         users = isinstance(error, InputError)
         reason = " ".join(str(error if users else f"{type(error).__name__}: {error}").split())
+        if isinstance(error, MemoryError) or "can't allocate memory" in reason:  # numpy's, torch's
+            reason = "out of memory; what was trained up to the last checkpoint is kept"
         return Outcome(spec, None, reason.rstrip(": "), users, traceback.format_exc())
 
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from experiments.outcome import Outcome, attempt, teller
 from experiments.progress import Display
+from experiments.stopping import catching
 from experiments.trial import Trial
 
 __all__ = ["Outcome", "capacity", "run_trials"]
-PATIENCE = 10.0  # seconds that a stopped trial has to note down why
+PATIENCE = 20.0  # seconds that a stopped trial has to reach a checkpoint and note down why
 
 
 def capacity(workers: int, cluster: str | None) -> int:
@@ -123,12 +124,18 @@ class _Crew:
         self.display.ended(spec.name, said.error)
 
     def _stop(self) -> None:
-        """End what still runs; each notes in its run folder that it was interrupted."""
-        for _, process in self.running.values():
+        """End what still runs; each keeps a checkpoint and notes that it was stopped.
+
+        A second signal ends them at once.
+        """
+        processes = [process for _, process in self.running.values()]
+        for process in processes:
             process.terminate()
-        for _, process in self.running.values():
-            process.join(PATIENCE)
-            if process.is_alive():
+        try:
+            for process in processes:
+                process.join(PATIENCE)
+        finally:
+            for process in processes:
                 process.kill()
                 process.join()
 
@@ -141,15 +148,15 @@ def _cause(exitcode: int | None) -> str:
 
 def _work(pipe: Connection, spec: Trial) -> None:
     """In the process: run the trial, tell progress, send the outcome."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    signal.signal(signal.SIGTERM, _interrupt)
+    with catching():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+        _tell(pipe, spec)
+
+
+def _tell(pipe: Connection, spec: Trial) -> None:
     logging.getLogger("market").setLevel(logging.ERROR)  # the parent has said it once
     try:
         outcome = attempt(spec, teller(pipe.send))
     except KeyboardInterrupt:
         sys.exit(130)
     pipe.send(outcome)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt

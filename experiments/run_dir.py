@@ -3,6 +3,7 @@
     results/<experiment>/<agent>/seed_<nnn>/
         config.yaml     resolved settings         manifest.json     what ran, on what, how it ended
         metrics.jsonl   one JSON object a line    backtest.parquet  one row a test period
+        checkpoints/    the last two states of training, there until it is finished
         model/          the agent's own files     events.out.*      TensorBoard's curves
         robustness.parquet  returns of the same agent under harder rules
         windows/        of a walk-forward: one folder a refit, there only when it is complete
@@ -11,6 +12,7 @@ Whole files appear by rename, so a reader sees the old one or the new one and no
 Metrics are appended line by line; a line torn by a crash is left out when read, and said so.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -19,6 +21,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +32,8 @@ import yaml
 
 from experiments.provenance import git_commit, software_versions
 from experiments.runs import Run, check_backtest, find_runs
-from market.errors import InputError, SettingError
+from experiments.storage import sync_folder, writing
+from market.errors import DataError, InputError, SettingError
 
 __all__ = ["Run", "RunFolder", "check_name", "find_runs", "run_path", "write_atomic"]
 
@@ -91,7 +95,7 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def ensure_writable(folder: Path) -> None:
@@ -108,16 +112,6 @@ def ensure_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise SettingError(f"results: cannot write into {folder}: {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable, where the system lets folders be opened."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @dataclass(frozen=True)
@@ -137,6 +131,7 @@ class RunFolder:
         config: Mapping[str, Any],
         command: str = "",
         keep_windows: bool = False,
+        going_on: bool = False,
         **about: Any,
     ) -> Self:
         """Make the folder (emptied of an earlier run) and mark it running.
@@ -149,6 +144,7 @@ class RunFolder:
             config: Resolved settings, plain YAML values.
             command: The command line that reproduces the run.
             keep_windows: Whether finished windows of a walk-forward stay.
+            going_on: Whether checkpoints and curves stay, to go on with.
             about: Further manifest entries: data, splits, cost, reward, notes.
 
         Raises:
@@ -157,10 +153,10 @@ class RunFolder:
         run = cls(run_path(root, experiment, agent, seed))
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            run._clear(keep_windows)
+            run._clear(keep_windows, going_on)
         except OSError as error:
             raise SettingError(f"cannot write the run folder {run.path}: {error}") from error
-        write_atomic(run.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+        run._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode())
         manifest = {
             "status": "running",
             "experiment": experiment,
@@ -179,13 +175,22 @@ class RunFolder:
         run._write_manifest(manifest | about)
         return run
 
-    def _clear(self, keep_windows: bool) -> None:
-        """Remove what an earlier run left, the manifest first: without it no numbers are used."""
+    def _clear(self, keep_windows: bool, going_on: bool) -> None:
+        """Remove what an earlier run left, the manifest first: without it no numbers are used.
+
+        The manifest of a run that was cut off says so, and what it was made from: it stays.
+        """
+        stay = {"manifest.json", "config.yaml"} if going_on or keep_windows else set()
+        stay |= {"metrics.jsonl"} if going_on else set()
         for name in _OURS:
-            (self.path / name).unlink(missing_ok=True)
-        for events in self.path.glob("events.out.tfevents.*"):
-            events.unlink()
-        for folder in [self.model] if keep_windows else [self.model, self.windows]:
+            if name not in stay:
+                (self.path / name).unlink(missing_ok=True)
+        folders = [self.model]
+        if not going_on:
+            folders.append(self.path / "checkpoints")
+            for events in self.path.glob("events.out.tfevents.*"):
+                events.unlink()
+        for folder in folders if keep_windows else [*folders, self.windows]:
             if folder.exists():
                 shutil.rmtree(folder)
 
@@ -200,13 +205,23 @@ class RunFolder:
         return self.path / "windows"
 
     @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
     def manifest(self) -> dict[str, Any]:
         """The manifest as it stands on disk."""
         found: dict[str, Any] = json.loads((self.path / "manifest.json").read_text("utf-8"))
         return found
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        write_atomic(self.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+        self._write("manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())
+
+    def _write(self, name: str, data: bytes) -> None:
+        """A whole file, or an error that says which."""
+        with writing(self.path / name, len(data)):
+            write_atomic(self.path / name, data)
 
     def update(self, **changes: Any) -> None:
         """Change manifest entries; dictionaries such as `seconds` are merged, not replaced."""
@@ -220,8 +235,36 @@ class RunFolder:
         """Append one line of metrics; a number that is not finite is stored as null."""
         row = {key: _finite(float(number)) for key, number in metrics.items()}
         line = json.dumps({"step": int(step)} | row, allow_nan=False) + "\n"
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with writing(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(line)
+
+    def sync_metrics(self) -> dict[str, Any]:
+        """Put the metrics on the disk; how long they are, and their digest."""
+        with writing(self.metrics), self.metrics.open("ab") as file:
+            os.fsync(file.fileno())
+        data = self.metrics.read_bytes()
+        return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def check_metrics(self, known: Mapping[str, Any]) -> None:
+        """Refuse metrics that do not begin as `sync_metrics` knew them.
+
+        Raises:
+            DataError: Then; what was appended later does not matter.
+
+        """
+        data = self.metrics.read_bytes() if self.metrics.exists() else b""
+        begun = data[: known["bytes"]]
+        if hashlib.sha256(begun).hexdigest() != known["sha256"]:
+            raise DataError(f"{self.metrics.name} does not begin as it did then")
+
+    def cut_metrics(self, size: int) -> None:
+        """Forget what was appended after the metrics had this size."""
+        with writing(self.metrics), self.metrics.open("ab") as file:
+            file.truncate(size)
+
+    def metric_rows(self) -> list[dict[str, Any]]:
+        """The metrics, a mapping a line."""
+        return [json.loads(line) for line in self.metrics.read_text("utf-8").splitlines()]
 
     def write_backtest(self, frame: pd.DataFrame) -> None:
         """Store the back-test, index `date`.
@@ -238,7 +281,7 @@ class RunFolder:
     def _write_frame(self, frame: pd.DataFrame, name: str) -> None:
         buffer = io.BytesIO()
         frame.rename_axis("date").to_parquet(buffer)
-        write_atomic(self.path / name, buffer.getvalue())
+        self._write(name, buffer.getvalue())
 
     def finish(self) -> None:
         """Mark the run finished."""
@@ -259,7 +302,8 @@ class RunFolder:
     ) -> None:
         if error is None:
             self.finish()
-        else:
+            return
+        with suppress(SettingError):  # on a full disk, what went wrong first is what counts
             self.fail(_reason(error))
 
 

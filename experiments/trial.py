@@ -18,14 +18,18 @@ import pandas as pd
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
 
 from agents.rollout import roll
+from agents.selection import DivergedError
 from experiments import history
 from experiments.backtest import Backtest
 from experiments.config import ExperimentConfig
 from experiments.forecast_notes import note_forecasts, write_forecasts
+from experiments.lock import locked
 from experiments.plan import Plan, make_task, prepare
+from experiments.resume import Existing, Leftover
 from experiments.reuse import foreign_code
 from experiments.robustness import Player, harder
-from experiments.run_dir import RunFolder
+from experiments.run_dir import RunFolder, run_path
+from experiments.stopping import safe_points
 from experiments.tracking import RunMonitor, Watcher
 from experiments.tune_config import TuneConfig
 from experiments.walk_config import WindowedConfig
@@ -43,12 +47,15 @@ class Trial:
         config: Of the experiment.
         seed: The one seed of this trial; the trial's number where settings are searched.
         command: The command line, for the manifest.
+        existing: What to do where a run was cut off: go on with it, go on though something has
+            changed since, or begin anew.
 
     """
 
     config: ExperimentConfig | WindowedConfig | TuneConfig
     seed: int
     command: str = ""
+    existing: Existing = "continue"
 
     @property
     def name(self) -> str:
@@ -77,24 +84,41 @@ def trial(spec: Trial, watch: Watcher | None = None) -> Path:
         if isinstance(spec.config, WindowedConfig):
             from experiments.walk_forward import walk
 
-            return walk(spec.config, spec.seed, spec.command, watch)
+            return walk(spec, watch)
         if isinstance(spec.config, TuneConfig):
             from experiments.tuning import try_settings
 
             return try_settings(spec.config, spec.seed, watch)
         config = dataclasses.replace(spec.config, seeds=[spec.seed])
         plan = prepare(config)
-        run = new_run(plan.config, spec, plan.about_data, splits=plan.splits)
-        with run, RunMonitor(run, watch) as monitor:
-            _run(plan, spec.seed, run, monitor)
+        with locked(path_of(spec)):
+            run = new_run(plan.config, spec, plan.about_data, splits=plan.splits)
+            with run, RunMonitor(run, watch, every=config.checkpoint_every) as monitor:
+                _run(plan, spec.seed, run, monitor)
+            monitor.done()
     return run.path
+
+
+def path_of(spec: Trial) -> Path:
+    """The run folder."""
+    config = spec.config
+    return run_path(config.results, config.experiment, config.agent.title, spec.seed)
 
 
 def new_run(
     config: ExperimentConfig | WindowedConfig, spec: Trial, data: dict[str, Any], **about: Any
 ) -> RunFolder:
-    """The run's folder, marked as running; `config` is resolved."""
-    code = foreign_code(config)
+    """The run's folder, marked as running; `config` is resolved.
+
+    Raises:
+        SettingError: If a run that was cut off is there, and was made from something else.
+
+    """
+    code, digest = foreign_code(config), data["sha256"]
+    left = Leftover.at(path_of(spec), spec.existing)
+    changes = left.changes(config.plain(), digest, code) if left else []
+    if left:
+        about |= {"continued": left.continued(changes)}
     return RunFolder.create(
         config.results,
         config.experiment,
@@ -107,7 +131,8 @@ def new_run(
         reward=config.task.reward,
         constraints=list(config.task.constraints),
         code=code,
-        digest=history.digest(config.plain(), data["sha256"], code),
+        digest=history.digest(config.plain(), digest, code),
+        going_on=left is not None and isinstance(config, ExperimentConfig),
         **about,
     )
 
@@ -130,14 +155,19 @@ def _run(plan: Plan, seed: int, run: RunFolder, monitor: RunMonitor) -> None:
     conclude(
         run, monitor, market, plan.task, lambda task: roll(plan.agent, market, task, start=start)
     )
-    seconds = {"fit": fitted - started, "test": time.perf_counter() - fitted}
+    seconds = {"fit": monitor.earlier + fitted - started, "test": time.perf_counter() - fitted}
     run.update(seconds={key: round(value, 3) for key, value in seconds.items()})
 
 
 def _fit(plan: Plan, seed: int, run: RunFolder, monitor: RunMonitor) -> None:
     """Train; an upper line is shown the very days it is judged on, and the manifest says so."""
     if not plan.agent.hindsight:
-        plan.agent.fit(plan.train, plan.valid, task=plan.task, seed=seed, monitor=monitor)
+        try:
+            with safe_points():
+                plan.agent.fit(plan.train, plan.valid, task=plan.task, seed=seed, monitor=monitor)
+        except DivergedError as error:
+            run.update(diverged=error.step)
+            raise
         return
     market, start = final_evaluation(plan)
     plan.agent.fit(market[market.index(start) :], task=plan.task, seed=seed, monitor=monitor)

@@ -294,7 +294,7 @@ class _Curves(RunMonitor):
     """Writes the curves of one seed, and tells how good it is so far."""
 
     def __init__(self, run: RunFolder, watch: Watcher, report: Callable[[float], None]) -> None:
-        super().__init__(run, watch)
+        super().__init__(run, watch, every=math.inf)  # what is cut off is tried anew
         self.report = report
 
     def record(self, step: int, values: Mapping[str, float]) -> None:

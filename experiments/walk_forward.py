@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,8 +29,10 @@ import pandas as pd
 from agents.base import Agent, Task
 from agents.rollout import roll
 from experiments.agent_choice import agent_class, make_agent
+from experiments.checkpoints import FOLDER
 from experiments.forecast_notes import note_forecasts, write_forecasts
 from experiments.guard import Guard
+from experiments.lock import locked
 from experiments.plan import (
     FRACTIONS,
     about_data,
@@ -43,10 +45,15 @@ from experiments.plan import (
 )
 from experiments.run_dir import RunFolder, run_path, write_atomic
 from experiments.splits import Window, walk_forward
+from experiments.stopping import safe_points
+from experiments.storage import sync_files, sync_folder
 from experiments.tracking import RunMonitor, Watcher
 from experiments.walk_config import WalkConfig, WindowedConfig
 from experiments.warm_start import check_warm_start, start_from
 from market import DataError, Market, SettingError
+
+if TYPE_CHECKING:
+    from experiments.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -161,18 +168,26 @@ class Relay(Agent):
         return target
 
 
-def walk(config: WindowedConfig, seed: int, command: str, watch: Watcher | None) -> Path:
+def walk(spec: Trial, watch: Watcher | None) -> Path:
     """Fit every window that is not there yet, then judge the whole path.
 
     Returns:
         The run folder; its manifest says "finished".
 
     """
-    from experiments.trial import Trial, conclude, new_run, save
+    from experiments.trial import path_of
 
-    plan = prepare_walk(dataclasses.replace(config, seeds=[seed]))
-    spec = Trial(config, seed, command)
-    keep = _windows_fit(plan, seed)
+    assert isinstance(spec.config, WindowedConfig)
+    plan = prepare_walk(dataclasses.replace(spec.config, seeds=[spec.seed]))
+    with locked(path_of(spec)):
+        return _walk(plan, spec, watch)
+
+
+def _walk(plan: WalkPlan, spec: Trial, watch: Watcher | None) -> Path:
+    from experiments.trial import conclude, new_run, save
+
+    config, seed = plan.config, spec.seed
+    keep = spec.existing != "overwrite" and _windows_fit(plan, seed)
     about = {"splits": plan.splits, "windows": len(plan.windows)}
     run = new_run(plan.config, spec, plan.about_data, keep_windows=keep, **about)
     with run, RunMonitor(run, watch) as monitor:
@@ -230,9 +245,11 @@ def _window(
     if not (run.windows / "plan.json").exists():
         write_atomic(run.windows / "plan.json", _signature(plan))
     part = RunFolder(folder.with_name(f".{folder.name}.part"))
-    for stale in (part.path, folder):  # cut off, or of an agent that cannot be stored
-        shutil.rmtree(stale, ignore_errors=True)
-    part.path.mkdir()
+    shutil.rmtree(folder, ignore_errors=True)  # of an agent that cannot be stored
+    if not (part.path / FOLDER).is_dir():  # cut off before there was anything to go on from
+        shutil.rmtree(part.path, ignore_errors=True)
+    part.path.mkdir(exist_ok=True)
+    shutil.rmtree(part.model, ignore_errors=True)
     window, task = plan.windows[number], plan.task
     agent = make_agent(plan.config.agent)
     guard = Guard(plan.market, window.valid[1] - 1)
@@ -242,17 +259,20 @@ def _window(
     if before is not None:
         start_from(agent, before)
     started = time.perf_counter()
-    with RunMonitor(part, watch) as monitor:
+    with RunMonitor(part, watch, every=plan.config.checkpoint_every) as monitor, safe_points():
         agent.fit(train, valid, task=task, seed=seed, monitor=monitor)
     spans = {name: plan.days(getattr(window, name)) for name in ("train", "valid", "test")}
-    about = spans | {"seconds": round(time.perf_counter() - started, 3)}
+    about = spans | {"seconds": round(monitor.earlier + time.perf_counter() - started, 3)}
     write_atomic(part.path / "window.json", json.dumps(about, indent=2) + "\n")
     part.model.mkdir()
     try:
         agent.save(part.model)
     except NotImplementedError:  # judged all the same, and fitted again after a cut
         part.model.rmdir()
+    monitor.done()
+    sync_files(part.path)
     part.path.rename(folder)
+    sync_folder(run.windows)
     return agent
 
 

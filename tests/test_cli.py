@@ -360,7 +360,8 @@ def test_ctrl_c_is_one_line_and_leaves_failed_runs(here):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "allocgym: error: interrupted"
+    last = err.splitlines()[-1]
+    assert last.startswith("allocgym: stopped by SIGINT; go on with: allocgym train --agent ")
     assert "Traceback" not in err
     for folder in folders:
         run = Run.read(folder)
