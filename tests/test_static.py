@@ -95,6 +95,8 @@ def loads_code(name: str, call: ast.Call) -> bool:
 
 
 def draws_globally(name: str) -> bool:
+    if name.endswith((".get_state", ".set_state", ".getstate", ".setstate")):
+        return False  # a checkpoint holds them; nothing is drawn
     if name.startswith(("numpy.random.", "np.random.")):
         return name.split(".")[2] not in GENERATORS
     return name.startswith("random.") or name == "torch.seed"
