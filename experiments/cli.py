@@ -16,15 +16,16 @@ HELP = """usage: allocgym COMMAND ...
 Learn asset allocation from market data, and find out whether it is better than holding everything.
 
 commands:
-  train         train and back-test one agent
-  compare       train and back-test several agents; table and report
-  walk-forward  refit agents through the years; one path of test windows, table and report
-  tune          search for good settings of an agent, on validation alone
-  evaluate      back-test a saved agent on other data, other days or under other rules
-  report        make an HTML report of runs
-  monitor       hold new days against what a run was trained on; refit it on request
-  explain       what drives a run's weights: inputs, importance, limits, reasons
-  data          list, show and check market data, audit features for leaks
+  train           train and back-test one agent
+  compare         train and back-test several agents; table and report
+  walk-forward    refit agents through the years; one path of test windows, table and report
+  cross-validate  judge agents on many paths through one history
+  tune            search for good settings of an agent, on validation alone
+  evaluate        back-test a saved agent on other data, other days or under other rules
+  report          make an HTML report of runs
+  monitor         hold new days against what a run was trained on; refit it on request
+  explain         what drives a run's weights: inputs, importance, limits, reasons
+  data            list, show and check market data, audit features for leaks
 
 options:
   -h, --help   show this, or the help of a command: allocgym train --help

@@ -30,7 +30,7 @@ from experiments.trial import Trial
 from market.errors import SettingError
 
 PATIENCE = 10.0  # seconds that a server has to end its trial when the command is stopped
-REACHED_IN, ANSWERED_IN = 5.0, 15.0  # seconds
+REACHED_IN, ANSWERED_IN = 5.0, 120.0  # seconds
 ROUND = 0.2  # seconds between looks at the desk
 LOOPBACK = ("127.0.0.1:", "localhost:")
 _ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -130,7 +130,7 @@ def connect(address: str, workers: int) -> int:
         except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             reason = " ".join(str(error).split())
             raise SettingError(f"cluster: cannot join {address}: {reason}") from error
-    cores = _cores()
+    cores = int(ray.cluster_resources().get("CPU", 0))
     if not 1 <= max(1, workers) <= cores:
         raise SettingError(f"workers: the cluster at {address} has {cores} cores, got {workers}")
     return workers or cores
@@ -150,7 +150,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _cores() -> int:
-    """Cores of the nodes that answer: one that has just died is counted by Ray for a while yet."""
+    """Cores of the nodes that answer: Ray counts one that has just died for a while yet."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -199,8 +199,8 @@ def run_on_cluster(trials: Sequence[Trial], workers: int, display: Display) -> l
     config = trials[0].config
     with _home(Path(config.results) / config.experiment) as home:
         while len(outcomes) < len(trials):
-            before = len(outcomes)
-            with _Round(desk, home, max(1, min(workers, _cores()))) as servers:
+            before, room = len(outcomes), min(workers, _cores()) if outcomes or idle else workers
+            with _Round(desk, home, max(1, room)) as servers:
                 while servers.at_work():
                     time.sleep(ROUND)
                     _hear(desk, trials, outcomes, display)

@@ -5,6 +5,7 @@ Slow libraries are imported by the commands that need them.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import shlex
 import sys
@@ -248,44 +249,28 @@ def report(argv: list[str]) -> int:
     return 0
 
 
-def data(argv: list[str]) -> int:
-    """List, show and check market data, and audit what is made of them."""
-    from experiments.data_commands import data as run
+def _elsewhere(place: str) -> Callable[[list[str]], int]:
+    """A command of its own file, imported when it is asked for."""
 
-    return run(argv)
+    def run(argv: list[str]) -> int:
+        module, _, name = place.partition(":")
+        status: int = getattr(importlib.import_module(module), name)(argv)
+        return status
 
-
-def tune(argv: list[str]) -> int:
-    """Search for good settings of an agent on validation."""
-    from experiments.tune_commands import tune as run
-
-    return run(argv)
-
-
-def monitor(argv: list[str]) -> int:
-    """Hold new days against what a run was trained on; refit it on request."""
-    from experiments.monitor_commands import monitor as run
-
-    return run(argv)
-
-
-def explain(argv: list[str]) -> int:
-    """Say what drives a run's weights."""
-    from experiments.explain_commands import explain as run
-
-    return run(argv)
+    return run
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "compare": compare,
     "walk-forward": walk_forward,
-    "tune": tune,
+    "cross-validate": _elsewhere("experiments.cross_commands:cross_validate"),
+    "tune": _elsewhere("experiments.tune_commands:tune"),
     "evaluate": evaluate,
     "report": report,
-    "data": data,
-    "monitor": monitor,
-    "explain": explain,
+    "data": _elsewhere("experiments.data_commands:data"),
+    "monitor": _elsewhere("experiments.monitor_commands:monitor"),
+    "explain": _elsewhere("experiments.explain_commands:explain"),
 }
 
 

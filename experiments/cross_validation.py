@@ -9,6 +9,7 @@ on the one history there was, not what could have been earned: for that there is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,8 @@ def cross_validate(
     n_test: int = 2,
     memory: int = 0,
     seed: int = 0,
+    first: int | None = None,
+    watch: Callable[[float], None] | None = None,
 ) -> CrossValidation:
     """Fit an agent on every choice of folds and judge it on the others.
 
@@ -53,6 +56,8 @@ def cross_validate(
         n_test: Of them, how many are left out at a time.
         memory: Rows before its own that a feature is computed from; widens the embargo.
         seed: Of the agent.
+        first: Row of the first decision; None: the first that the agent can make.
+        watch: Told the fraction of the work that is done.
 
     Raises:
         DataError: If folds are too short for purge and embargo.
@@ -61,17 +66,21 @@ def cross_validate(
     """
     task, model = task or Task(), make()
     horizon = int(getattr(model, "horizon", 1))
-    first = model.lookback - 1 + task.decision_lag  # the first row that can decide
+    if first is None:
+        first = model.lookback - 1 + task.decision_lag  # the first row that can decide
     spaces = gaps(model.lookback, horizon, task.decision_lag, memory)
     pieces: dict[int, list[pd.Series]] = {}
     folds = combinatorial(
         market.n_periods - first, spaces, n_folds=n_folds, n_test=n_test, horizon=horizon
     )
-    for fold in folds:
+    n_choices = comb(n_folds, n_test)
+    for number, fold in enumerate(folds, start=1):
         rows = [part + first for part in fold.train]
         agent = make().fit(joined(market, rows, horizon), task=task, seed=seed)
         for samples, path in zip(fold.tests, fold.paths, strict=True):
             pieces.setdefault(path, []).append(_play(agent, market, task, samples + first))
+        if watch is not None:
+            watch(number / n_choices)
     returns = pd.DataFrame({path: pd.concat(parts).sort_index() for path, parts in pieces.items()})
     free = market.risk_free[market.dates.get_indexer(returns.index)]
     ratios = measures.sharpe_ratio(

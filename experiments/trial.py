@@ -22,6 +22,7 @@ from agents.selection import DivergedError
 from experiments import history
 from experiments.backtest import Backtest
 from experiments.config import ExperimentConfig
+from experiments.cross_config import PurgedConfig
 from experiments.forecast_notes import note_forecasts, write_forecasts
 from experiments.lock import locked
 from experiments.plan import Plan, make_task, prepare
@@ -52,7 +53,7 @@ class Trial:
 
     """
 
-    config: ExperimentConfig | WindowedConfig | TuneConfig
+    config: ExperimentConfig | WindowedConfig | TuneConfig | PurgedConfig
     seed: int
     command: str = ""
     existing: Existing = "continue"
@@ -89,6 +90,10 @@ def trial(spec: Trial, watch: Watcher | None = None) -> Path:
             from experiments.tuning import try_settings
 
             return try_settings(spec.config, spec.seed, watch)
+        if isinstance(spec.config, PurgedConfig):
+            from experiments.cross_run import run_paths
+
+            return run_paths(spec.config, spec.seed, watch)
         config = dataclasses.replace(spec.config, seeds=[spec.seed])
         plan = prepare(config)
         with locked(path_of(spec)):

@@ -108,3 +108,17 @@ class Ladder(Agent):
 
     def act(self, history, weights):
         return np.eye(history.n_assets)[0] * 0.5 + np.eye(history.n_assets)[-1] * 0.5
+
+
+class Guess(Agent):
+    """Holds a portfolio drawn by its seed and the days it was fitted on."""
+
+    learns = True
+
+    def fit(self, train, valid=None, *, task=None, seed=0, monitor=None):
+        rng = np.random.default_rng([seed, train.n_periods, int(train.dates[0].day_of_year)])
+        self.weights = rng.dirichlet(np.ones(train.n_assets))
+        return self
+
+    def act(self, history, weights):
+        return self.weights
