@@ -3,10 +3,10 @@
     python -m benchmarks.scale_out               efficiency of 2 workers on this machine
     python -m benchmarks.scale_out --simulate    the study on paper, from measured durations
 
-Efficiency: the same trials are run one after the other in this process and two at a time, in turns,
-and the ratio is of the two times in one run: 2 would be perfect. The simulation plays what `experiments.cluster` does, event by event:
-workers take the next trial from one desk, pay to start, are slowed or lost by chance, and a loss
-costs the trial that was running, which a rerun repeats.
+Efficiency: the same trials are run one after the other in this process and two at a time, in
+turns, and the ratio is of the two times in one run: 2 would be perfect. The simulation plays what
+`experiments.cluster` does, event by event: workers take the next trial from one desk, pay to start,
+are slow or lost by chance, and a loss costs the trial that was running, which a rerun repeats.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,14 +39,14 @@ def attempt(spec: Trial, watch: Watcher) -> Outcome:
         return Outcome(spec, None, reason.rstrip(": "), users, traceback.format_exc())
 
 
-def teller(tell: Callable[[float], None]) -> Watcher:
-    """Progress in steps, where telling it costs something."""
-    told = 0.0
+def teller(tell: Callable[[float], None], every: float = 0.0) -> Watcher:
+    """Progress in steps, and at most once in `every` seconds, where telling it costs something."""
+    told, at = 0.0, -math.inf
 
     def watch(done: float) -> None:
-        nonlocal told
-        if done >= told + STEP or done == 1.0:
-            told = done
+        nonlocal told, at
+        if done == 1.0 or (done >= told + STEP and time.monotonic() >= at + every):
+            told, at = done, time.monotonic()
             tell(done)
 
     return watch
