@@ -21,7 +21,7 @@ from agents.networks import AllocationNetwork, NetworkSettings
 from envs.simulator import Array, namespace
 
 _FIRST_BAND = -4.0  # before the sigmoid: the first half-width is about 2 % of the portfolio
-_TINY = 1e-12  # keeps the gradient of a division by almost no room bounded
+TINY = 1e-12  # keeps the gradient of a division by almost no room bounded
 
 
 class Plan(NamedTuple):
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
         clipped = xp.minimum(xp.maximum(held, self.low), self.high)
         lack = 1.0 - clipped.sum(-1)[..., None]
         room = xp.where(lack > 0.0, self.high - clipped, clipped - self.low)
-        return clipped + lack * (room / (room.sum(-1)[..., None] + _TINY))
+        return clipped + lack * (room / (room.sum(-1)[..., None] + TINY))
 
 
 class BandPolicy(nn.Module):

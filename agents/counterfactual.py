@@ -1,14 +1,18 @@
-"""PPO's advantages against what the policy itself would have done on the same day.
+"""PPO's advantages against what the policy itself would have done on the same days.
 
-The market does not react, so a day tells what any action would have earned on it and where it would
-have left the portfolio. What was done is compared with the policy's own deterministic action:
+The market does not react, so the days that came tell what any action would have earned on them and
+where it would have left the portfolio. What was done is compared with the policy's own
+deterministic action m, each held for K days:
 
-    advantage(a) = r(a) + gamma V(t + 1, held after a) - r(m) - gamma V(t + 1, held after m)
+    worth(a) = sum over k < K of gamma^k r_k(a) + gamma^K V(t + K, what is held then)
+    advantage(a) = worth(a) - worth(m)
 
-The part of m is a baseline: it depends on the state and the market's move, not on a, so that the
-gradient stays what it was in expectation (Mao et al., Variance reduction for reinforcement learning
-in input-driven environments, 2019), and the day's chance is gone from it as far as a and m hold the
-same. Values are learned as before, with `gae_lambda`.
+worth(m) is a baseline: it depends on the state and the market's moves, not on a, so that for K = 1
+the gradient stays what it was in expectation (Mao et al., Variance reduction for reinforcement
+learning in input-driven environments, 2019), and the days' chance is gone from it as far as a and m
+hold the same. With K > 1 both hold where the policy might have traded: what an action is good for
+shows in a few days' returns and not in small differences of V alone, for some bias. Values are
+learned as before, with `gae_lambda`.
 """
 
 from __future__ import annotations
@@ -23,51 +27,57 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 
 from agents.device import to_host
 
-Baseline = Callable[[dict[str, np.ndarray], np.ndarray], np.ndarray]
+Seen = dict[str, np.ndarray]
+Advantage = Callable[[Seen, np.ndarray, np.ndarray], np.ndarray]
 
 
 class CounterfactualBuffer(DictRolloutBuffer):
-    """A rollout whose advantages are over a baseline (steps, environments) that is asked for.
+    """A rollout whose advantages are asked for.
 
     Attributes:
-        baseline: Of observations (S * B, ..) and of how many steps ago each was made, (S * B,).
+        advantage: Of actions (M, ..) over the policy's own, given observations (M, ..) and how many
+            steps ago each was made, (M,).
 
     """
 
-    baseline: Baseline
+    advantage: Advantage
 
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: np.ndarray) -> None:
-        """Returns as always; advantages of one step."""
+        """Returns as always; advantages by simulation."""
         super().compute_returns_and_advantage(last_values, dones)
-        returns, gae_lambda = self.returns.copy(), self.gae_lambda
-        self.gae_lambda = 0.0
-        super().compute_returns_and_advantage(last_values, dones)
-        self.gae_lambda = gae_lambda
-        shape = self.rewards.shape
-        steps_ago = np.repeat(np.arange(shape[0], 0, -1), shape[1])
-        seen = {key: part.reshape(-1, *part.shape[2:]) for key, part in self.observations.items()}
-        self.advantages = self.returns - self.baseline(seen, steps_ago).reshape(shape)
-        self.returns = returns
+        n_steps, n_envs = self.rewards.shape
+        steps_ago = np.repeat(np.arange(n_steps, 0, -1), n_envs)
+        seen = {key: _flat(part) for key, part in self.observations.items()}
+        found = self.advantage(seen, _flat(self.actions), steps_ago)
+        self.advantages = found.reshape(n_steps, n_envs).astype(np.float32)
 
 
-def own_action(model: Any) -> Baseline:
-    """What the deterministic action of a model's policy would have earned, and be worth later."""
+def over_own_action(model: Any, days: int) -> Advantage:
+    """Over the deterministic action of a model's policy; `days` is K."""
     space, env = model.action_space, model.env
 
-    def baseline(seen: dict[str, np.ndarray], steps_ago: np.ndarray) -> np.ndarray:
-        shown = {key: torch.as_tensor(part, device=model.device) for key, part in seen.items()}
-        with torch.no_grad():
-            action = to_host(model.policy.get_distribution(shown).mode())
-            if isinstance(space, spaces.Box):
-                action = np.clip(action, space.low, space.high)
-            rows, held = seen["time"][:, 0], seen["weights"]
-            reward, after, alive = env.tried(rows, held, action, steps_ago)
-            later = {
-                "time": shown["time"] + 1,
-                "weights": torch.as_tensor(after, dtype=torch.float32, device=model.device),
-            }
-            value = to_host(model.policy.predict_values(later)[:, 0])
-        result: np.ndarray = reward + model.gamma * alive * value
+    def worth(seen: Seen, actions: np.ndarray, steps_ago: np.ndarray) -> np.ndarray:
+        if isinstance(space, spaces.Box):
+            actions = np.clip(actions, space.low, space.high)
+        rows, held = seen["time"][:, 0], seen["weights"]
+        came = env.tried(rows, held, actions, steps_ago, model.gamma, days)
+        later = {
+            "time": torch.as_tensor(came.rows[:, None], device=model.device),
+            "weights": torch.as_tensor(came.weights, dtype=torch.float32, device=model.device),
+        }
+        values = to_host(model.policy.predict_values(later)[:, 0])
+        result: np.ndarray = came.reward + came.discount * values
         return result
 
-    return baseline
+    def advantage(seen: Seen, actions: np.ndarray, steps_ago: np.ndarray) -> np.ndarray:
+        shown = {key: torch.as_tensor(part, device=model.device) for key, part in seen.items()}
+        with torch.no_grad():
+            own = to_host(model.policy.get_distribution(shown).mode())
+            return worth(seen, actions, steps_ago) - worth(seen, own, steps_ago)
+
+    return advantage
+
+
+def _flat(part: np.ndarray) -> np.ndarray:
+    """(steps, environments, ..) -> (M, ..)."""
+    return part.reshape(-1, *part.shape[2:])

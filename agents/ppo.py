@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from stable_baselines3 import PPO
 
 from agents.base import Task
-from agents.counterfactual import CounterfactualBuffer, own_action
+from agents.counterfactual import CounterfactualBuffer, over_own_action
 from agents.learner import LearnerSettings
 from agents.on_policy import OnPolicyAgent, OnPolicySettings
 from agents.settings import Space, require
@@ -24,11 +24,12 @@ class PPOSettings(OnPolicySettings):
     n_epochs: int = 5
     clip_range: float = 0.2
     own_critic: bool = False  # values by a network of their own
-    counterfactual: bool = False  # advantages over what the policy's own mean would have earned
+    counterfactual: int = 0  # days both are held for advantages over the policy's own mean; 0: GAE
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, batch_size="[2, inf)", n_epochs="[1, inf)", clip_range="(0, inf)")
+        require(self, counterfactual="[0, inf)")
 
 
 class PPOAgent(OnPolicyAgent):
@@ -59,5 +60,6 @@ class PPOAgent(OnPolicyAgent):
         """With the baseline of counterfactual advantages, where they are asked for."""
         model = super().model(market, task, seed)
         if self.settings.counterfactual:
-            model.rollout_buffer.baseline = own_action(model)
+            days = self.settings.counterfactual
+            model.rollout_buffer.advantage = over_own_action(model, days)
         return model

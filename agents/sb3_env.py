@@ -6,14 +6,26 @@ lookback; networks read windows out of the market's own array (`agents.panel_net
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from envs import PortfolioVectorEnv
+from envs.actions import SimplexWeights
+from envs.simulator import State
+
+
+class Tried(NamedTuple):
+    """What came of actions: (B,), but for weights (B, N)."""
+
+    reward: np.ndarray  # discounted sum, as learning sees rewards
+    rows: np.ndarray  # of the observation that follows
+    weights: np.ndarray
+    discount: np.ndarray  # of what is worth something then; 0 where the portfolio was ruined
 
 
 class CompactVecEnv(VecEnv):
@@ -51,6 +63,8 @@ class CompactVecEnv(VecEnv):
             observation_space(games.market.n_assets),
             games.single_action_space,
         )
+        self._holding = copy.copy(games.rules)
+        self._holding.act_by(SimplexWeights(strict=False))
         self._first_seed: int | None = seed
         self._actions: np.ndarray = np.zeros(0)
         self._total = np.zeros(games.num_envs)
@@ -100,9 +114,15 @@ class CompactVecEnv(VecEnv):
         return self.games.reset(options={"reset_mask": chosen, "weights": weights})[0]
 
     def tried(
-        self, rows: np.ndarray, held: np.ndarray, actions: np.ndarray, steps_ago: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What actions would have come to, from holdings at rows that were known, some steps ago.
+        self,
+        rows: np.ndarray,
+        held: np.ndarray,
+        actions: np.ndarray,
+        steps_ago: np.ndarray,
+        gamma: float = 0.0,
+        days: int = 1,
+    ) -> Tried:
+        """What actions would come to, from holdings at rows that were known, some steps ago.
 
         Rewards and limits with a memory have none here.
 
@@ -111,19 +131,28 @@ class CompactVecEnv(VecEnv):
             held: Weights before the trade, (B, N).
             actions: (B, ..).
             steps_ago: Counted in steps of all environments, (B,): phased costs were less then.
-
-        Returns:
-            Rewards as learning sees them (B,), weights a day later (B, N), and whether the
-            portfolio was not ruined (B,).
+            gamma: Discount a day.
+            days: For which what the action bought is held, or to the end of the data.
 
         """
         rules = self.games.rules
-        state = rules.initial(rows + rules.decision_lag, held / held.sum(-1, keepdims=True))
-        following, outcome = rules.advance(state, actions)
-        cost = 1.0 - outcome.transition.mu
         played = self._played - self.num_envs * steps_ago
-        counted = self._counted(outcome.reward, cost, following.t, played)
-        return counted, following.portfolio.weights, ~outcome.terminated
+        state = rules.initial(rows + rules.decision_lag, held / held.sum(-1, keepdims=True))
+        total, discount = np.zeros(len(rows)), np.ones(len(rows))
+        for day in range(days):
+            going = (discount > 0.0) & (state.t < rules.last)
+            state = state._replace(t=np.minimum(state.t, rules.last - 1))
+            acting, move = (
+                (rules, actions) if day == 0 else (self._holding, state.portfolio.weights)
+            )
+            following, outcome = acting.advance(state, move)
+            cost = 1.0 - outcome.transition.mu
+            reward = self._counted(outcome.reward, cost, following.t, played)
+            total += np.where(going, discount * reward, 0.0)
+            discount = np.where(going, gamma * discount * ~outcome.terminated, discount)
+            portfolio = _chosen(going, following.portfolio, state.portfolio)
+            state = following._replace(portfolio=portfolio)
+        return Tried(total, state.t - rules.decision_lag, state.portfolio.weights, discount)
 
     def _counted(
         self, reward: np.ndarray, cost: np.ndarray, next_rows: np.ndarray, played: Any
@@ -183,6 +212,12 @@ class CompactVecEnv(VecEnv):
 
     def _rows(self, indices: Any) -> Sequence[int]:
         return list(self._get_indices(indices))
+
+
+def _chosen(mask: np.ndarray, first: State, second: State) -> State:
+    """Rows of the first where the mask (B,) is true, else of the second."""
+    pairs = zip(first, second, strict=True)
+    return State(*(np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
 
 
 def observation_space(n_assets: int) -> spaces.Dict:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.band_path import band_path
 from agents.band_policy import BandPolicy, Plan
 from agents.base import Task
 from agents.device import to_host
@@ -101,10 +102,12 @@ class SimulatedMarket:
         state = State(held, torch.ones_like(held[:, 0]), torch.ones_like(held[:, 0]))
         if not policy.sees_weights:
             ready = policy.plan(tables.flatten(0, 1), held, batch.flat_tradable())
-            parts = (part.view(*batch.relatives.shape).unbind(0) for part in ready)
-            plans = [Plan(*of_step) for of_step in zip(*parts, strict=True)]
-            for s, plan in enumerate(plans):
-                state = batch.advance(state, plan, s)
+            shape = batch.relatives.shape
+            if batch.is_plain:
+                return batch.at_a_stroke(held, Plan(*(part.view(shape) for part in ready)))
+            parts = (part.view(shape).unbind(0) for part in ready)
+            for s, of_step in enumerate(zip(*parts, strict=True)):
+                state = batch.advance(state, Plan(*of_step), s)
         else:
             for s, table in enumerate(tables.unbind(0)):
                 plan = policy.plan(table, state.weights, batch.tradable(s))
@@ -139,6 +142,19 @@ class Batch:
         self.violations: list[Tensor] = []
         self.transitions: list[Transition] = []
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but the band decides what is traded, and every asset keeps some value."""
+        rules = self.rules
+        plain = self.at_once and rules.rebalance_every == 1 and rules.band == 0.0
+        everything = self._tradable is None and self._overnight is None
+        return plain and everything and bool((self.relatives > 0.0).all())
+
+    def at_a_stroke(self, held: Tensor, plans: Plan) -> Played:
+        """All steps of all segments, for plans (S, B, N)."""
+        path, targets = band_path(plans.low, plans.high, held, self.relatives)
+        return self._outcome(path[:-1], targets, plans, path.detach())
+
     def tradable(self, s: int) -> Tensor | None:
         """Which assets may be held after step s, (B, N); None: all."""
         return None if self._tradable is None else self._tradable[s]
@@ -167,7 +183,12 @@ class Batch:
 
     def played(self, state: State) -> Played:
         """What happened; costs that were left for later are worked out, for all steps at once."""
-        held, targets = torch.stack(self.held), torch.stack(self.targets)
+        plans = Plan(*(torch.stack(parts) for parts in zip(*self.plans, strict=True)))
+        after = torch.stack([*self.decided, state.weights.detach()])
+        return self._outcome(torch.stack(self.held), torch.stack(self.targets), plans, after)
+
+    def _outcome(self, held: Tensor, targets: Tensor, plans: Plan, met: Tensor) -> Played:
+        """Of weights before and after each trade, (S, B, N); `met` are those of decisions."""
         if self.at_once:
             ones = torch.ones_like(held[..., 0])
             row = self._row(slice(None), None)
@@ -179,14 +200,13 @@ class Batch:
         returns, none = path.portfolio_return, torch.zeros_like(path.mu)
         if self.growth:
             returns = torch.stack(self.growth) * (1.0 + returns) - 1.0
-        plans = Plan(*(torch.stack(parts) for parts in zip(*self.plans, strict=True)))
         n_assets = held.shape[-1]
         return Played(
             returns=returns,
             mu=path.mu,
             risk_free=path.risk_free,
             turnover=path.turnover.detach(),
-            held=torch.stack([*self.decided, state.weights.detach()]),
+            held=met,
             violation=torch.stack(self.violations) if self.violations else none,
             imbalance=(plans.proposal - 1.0 / n_assets).square().sum(-1),
             band=(plans.high - plans.low).detach().mean(-1),

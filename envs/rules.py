@@ -81,14 +81,18 @@ class Rules:
         self.cost = (cost if cost is not None else ProportionalCost(0.0)).bind(self.market)
         self.constraints = ConstraintSet.build(tuple(constraints), self.market)
         self._constrained = bool(self.constraints)
-        self.actions = make_actions(actions).bind(self.market)
-        self._own_actions = type(self.actions) in OWN_MAPS
+        self.act_by(actions)
         self.returns = self.market.returns
         self.relatives = 1.0 + self.returns
         self.risk_free = self.market.risk_free
         self.all_tradable = bool(self.market.tradable.all())
         self._may_hold = rebalance_every > 1 or band > 0.0
         self._overnight, self._intraday = self._split_returns()
+
+    def act_by(self, actions: str | ActionMap) -> None:
+        """Read actions by this map from now on."""
+        self.actions = make_actions(actions).bind(self.market)
+        self._own_actions = type(self.actions) in OWN_MAPS
 
     @property
     def first(self) -> int:

@@ -22,7 +22,7 @@ QUICK: dict[str, Any] = SMALL | {"learning_rate": 3e-3, "gamma": 0.5, "explore_s
 REPLAY: dict[str, Any] = {"learning_starts": 200, "batch_size": 128, "steps": 1_500}
 ROLLOUT: dict[str, Any] = {"n_steps": 32, "batch_size": 128, "steps": 3_000}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ppo": ("ppo", ROLLOUT | {"band": True, "counterfactual": True, "own_critic": True}),
+    "ppo": ("ppo", ROLLOUT | {"band": True, "counterfactual": 1, "own_critic": True}),
     "recurrent_ppo": ("recurrent_ppo", ROLLOUT | {"band": True}),
     "sac": ("sac", REPLAY | {"band": True, "known_price": True}),
     "td3": ("td3", REPLAY | {"known_price": True}),
@@ -134,10 +134,28 @@ def test_what_was_tried_is_what_playing_gives():
     for ago, (seen, action, reward, after, ended) in enumerate(reversed(kept), 1):
         steps_ago = np.full(6, ago)
         tried = env.tried(seen["time"][:, 0], seen["weights"], action, steps_ago)
-        np.testing.assert_allclose(tried[0], reward, rtol=0.0, atol=1e-5)
+        np.testing.assert_allclose(tried.reward, reward, rtol=0.0, atol=1e-5)
         if not ended.any():
-            np.testing.assert_allclose(tried[1], after["weights"], rtol=0.0, atol=1e-6)
-        assert tried[2].all()
+            np.testing.assert_array_equal(tried.rows, after["time"][:, 0])
+            np.testing.assert_allclose(tried.weights, after["weights"], rtol=0.0, atol=1e-6)
+
+
+def test_what_is_tried_can_be_held_for_days():
+    """Against the growth of buying and holding; the data end three days after the last row."""
+    env, market = games(), revealing_market(80)
+    env._warmup = 0.0
+    rows, held = np.array([10, 30, 77]), np.tile([0.2, 0.3, 0.5], (3, 1))
+    tried = env.tried(rows, held, np.log([[0.6, 0.3, 0.1]] * 3), np.ones(3, int), 0.9, 4)
+    for i, days in enumerate([4, 4, 2]):
+        growth = np.cumprod(1.0 + market.returns[rows[i] + 1 : rows[i] + 1 + days], 0)
+        values = np.append(1.0, growth @ [0.6, 0.3, 0.1])
+        first = env.tried(rows, held, np.log([[0.6, 0.3, 0.1]] * 3), np.ones(3, int)).reward[i]
+        later = 10.0 * np.diff(np.log(values))[1:] @ 0.9 ** np.arange(1, days)
+        assert tried.reward[i] == pytest.approx(first + later, abs=1e-5)
+        end = growth[-1] * [0.6, 0.3, 0.1]
+        np.testing.assert_allclose(tried.weights[i], end / end.sum(), rtol=0.0, atol=1e-9)
+        assert tried.rows[i] == rows[i] + days
+        assert tried.discount[i] == pytest.approx(0.9**days)
 
 
 def test_some_episodes_start_from_random_weights():

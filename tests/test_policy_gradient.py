@@ -10,6 +10,7 @@ import torch
 
 from agents import AGENTS
 from agents.ascent import Ascent
+from agents.band_path import band_path
 from agents.band_policy import BandPolicy, Plan
 from agents.base import Monitor, Task
 from agents.networks import NetworkSettings
@@ -20,6 +21,7 @@ from agents.simulated_paths import SimulatedMarket
 from agents.utilities import UTILITIES
 from envs.constraints import MaxWeight, TurnoverCap
 from envs.costs import FixedFee, ProportionalCost, SquareRootImpact
+from envs.simulator import State, drift
 from market import DataError, Market, SettingError, load_market
 
 TINY: dict[str, Any] = {"lookback": 1, "encoder": "fnn", "depth": 1, "width": 16, "segments": 256}
@@ -344,3 +346,34 @@ def test_assets_that_stop_trading_are_left(make_market):
     path = roll(agent, delisted, Task())
     assert (path.targets[95:, 1] == 0.0).all()
     np.testing.assert_allclose(path.targets.sum(-1), 1.0, atol=1e-12)
+
+
+def test_all_steps_in_one_operation_are_those_of_the_simulator():
+    """Paths and gradients against step after step, ties at the band's edges included."""
+    rng = np.random.default_rng(3)
+    shape = (6, 40, 4)  # S, B, N
+    proposal = rng.dirichlet(np.ones(4), shape[:2])
+    width = 0.2 * rng.random((*shape[:2], 1))
+    edges = np.maximum(proposal - width, 0.0), np.minimum(proposal + width, 1.0)
+    edges[0][:, :5] = edges[1][:, :5] = proposal[:, :5]  # no band at all
+    relatives = torch.as_tensor(1.0 + 0.1 * rng.standard_normal(shape))
+    held = torch.as_tensor(rng.dirichlet(np.ones(4), 40))
+    held[:3] = torch.eye(4)[3]
+    pulls = [torch.as_tensor(rng.standard_normal(shape)) for _ in range(2)]
+    answers = []
+    for stepwise in (True, False):
+        low, high = (torch.tensor(edge, requires_grad=True) for edge in edges)
+        if stepwise:
+            state = State(held, torch.ones(40), torch.ones(40))
+            weights, targets = [held], []
+            for s in range(6):
+                targets.append(Plan(low[s], low[s], high[s]).target(state.weights))
+                state = drift(state._replace(weights=targets[-1]), relatives[s])[0]
+                weights.append(state.weights)
+            path, traded = torch.stack(weights), torch.stack(targets)
+        else:
+            path, traded = band_path(low, high, held, relatives)
+        ((path[1:] * pulls[0]).sum() + (traded * pulls[1]).sum()).backward()
+        answers.append((path.detach(), traded.detach(), low.grad, high.grad))
+    for one, other in zip(*answers, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
