@@ -23,7 +23,7 @@ from market.calendar import resample
 from market.features import listing
 from market.names import unknown_name
 from market.sources import COMMON
-from market.sources.side_tables import Form, read_side_tables
+from market.sources.side_tables import Form, by_asset, read_side_tables
 
 HELP = """usage: allocgym data [list | show SOURCE | features | check SOURCE |
                       download VENDOR NAME... | audit] [--key value]
@@ -210,6 +210,7 @@ def _raw(config: DataConfig) -> tuple[Market, Any]:
         from market.sources import select_assets
 
         market = select_assets(market, config.assets)
+    tables = {key: by_asset(frame, market.assets) for key, frame in tables.items()}
     market = resample(market, config.frequency)
     return market[config.start : config.end], tables
 

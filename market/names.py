@@ -30,7 +30,8 @@ def nearest(name: str, choices: Sequence[str]) -> list[str]:
         same = [choice for choice in choices if _letters(choice) == _letters(part)]
         if same:
             return same[:1]
-    return difflib.get_close_matches(name, choices, n=1)
+    small = {choice.lower(): choice for choice in reversed(choices)}
+    return [small[near] for near in difflib.get_close_matches(name.lower(), small, n=1)]
 
 
 def _letters(text: str) -> str:

@@ -21,7 +21,7 @@ from market.errors import DataError, InputError
 from market.market import Market
 from market.sources import SOURCES, load_market, repair
 from market.sources.assemble import LONGEST_PAUSE
-from market.sources.cells import parse_dates, parse_numbers, require
+from market.sources.cells import POSITIVE, parse_dates, parse_numbers, require
 from market.sources.tables import Table, read_table
 
 Level = Literal["fix", "look", "note"]
@@ -353,7 +353,7 @@ def _column_fault(table: Table, column: int, options: dict[str, Any]) -> str | N
             if "vol" in name:
                 require(table, column, values, lambda x: x >= 0, "must be >= 0")
             else:
-                require(table, column, values, lambda x: x > 0, "must be > 0")
+                require(table, column, values, lambda x: x > 0, POSITIVE)
     except (DataError, InputError) as error:
         return str(error)
     return None

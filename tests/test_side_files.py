@@ -14,7 +14,8 @@ from experiments.options import options_of
 from experiments.settings import resolve
 from experiments.yaml_file import Document, parse_value
 from market import DataError, Market, SettingError, load_market
-from market.sources.side_tables import read_side_table
+from market.quality import check
+from market.sources.side_tables import by_asset, read_side_table
 
 DAYS = pd.bdate_range("2016-02-29", "2016-07-08", name="date")
 
@@ -316,3 +317,54 @@ def test_a_table_that_ends_long_before_the_prices_is_said(
     assert words in market.notes
     early = put(tmp_path, "date,value\n2016-04-01,1\n2016-06-01,2\n", "side.csv")
     assert not any("ends on" in note for note in load(tmp_path, tables={"mine": early}).notes)
+
+
+# ---- tables as vendors and users write them
+
+
+def test_a_table_with_one_column_an_asset_is_read_as_such(tmp_path: Path) -> None:
+    wide = put(tmp_path, "date,AAA,BBB\n2016-03-01,1,2\n2016-04-01,3,4\n", "esg.csv")
+    market = load(tmp_path, tables={"esg": wide}, features=["table('esg', lag=1)"])
+    first = market.features[:, :2, 0]
+    assert market.dates[0] == pd.Timestamp("2016-03-02")
+    np.testing.assert_array_equal(first[0], [1, 2])
+    np.testing.assert_array_equal(first[market.index("2016-04-04")], [3, 4])
+    np.testing.assert_array_equal(first[market.index("2016-04-01")], [1, 2])
+    misspelt = put(tmp_path, "date,AAA,BBX,AAB\n2016-06-01,1,2,3\n", "esg.csv")
+    frame, _ = read_side_table("esg", misspelt)
+    assert by_asset(frame, ["AAA", "BBB"]) is frame  # most columns are no assets: figures for all
+
+
+def test_the_only_figure_of_a_table_is_its_value(tmp_path: Path) -> None:
+    rows = "observation_date,CPIAUCSL\n2016-01-01,100\n2016-02-01,.\n2016-03-01,110\n"
+    cpi = put(tmp_path, rows, "cpi.csv")
+    market = load(tmp_path, tables={"cpi": cpi}, features=["macro('cpi', lag=45)"])
+    column = market.context[:, 0]
+    assert column[market.index("2016-04-14")] == 100 and column[market.index("2016-04-15")] == 110
+    named = load(tmp_path, tables={"cpi": cpi}, features=["table('cpi', 'CPIAUCSL', lag=45)"])
+    np.testing.assert_array_equal(named.context, market.context)
+
+
+def test_the_names_of_vendors_are_known_in_side_tables(tmp_path: Path) -> None:
+    rows = "symbol,fiscalDateEnding,reportedDate,reportedEPS\nAAA,2015-12-31,2016-03-01,2\n"
+    side = put(tmp_path, rows, "earnings.csv")
+    market = load(tmp_path, fundamentals=side, features=["earnings_yield(1)"])
+    assert market.dates[0] == pd.Timestamp("2016-03-01")
+    np.testing.assert_allclose(market.features[0, 0, 0], 2.0 / 11.0, rtol=1e-6)
+    rows = "time,ticker,title,sentiment\n2016-03-01 10:00,AAA,profit loss,0.75\n"
+    news = put(tmp_path, rows, "news.csv")
+    market = load(tmp_path, news=news, features=["sentiment"])
+    assert market.features[0, 0, 0] == 0.75
+    assert any("sentiment as score" in note for note in market.notes)
+    words = put(tmp_path, rows.replace("0.75", "good"), "news.csv")
+    assert read_side_table("news", words)[1].endswith("left out, not numbers: sentiment")
+
+
+def test_returns_in_place_of_prices_are_recognised(tmp_path: Path) -> None:
+    path = put(tmp_path, "date,A\n2020-01-02,0.01\n2020-01-03,-0.02\n2020-01-06,-0.01\n", "r.csv")
+    with pytest.raises(
+        DataError, match=r"row 3 .*: -0.02 must be > 0; .*; these look like returns"
+    ):
+        load_market("files", path=path)
+    (issue,) = check(path).of_level("fix")
+    assert "these look like returns" in issue.text

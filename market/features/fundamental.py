@@ -40,9 +40,9 @@ _YEAR = 365.25 * DAY
 _SLACK = 30 * DAY
 
 _COLUMNS = {
-    "earnings": ("earnings_per_share", "eps", "earnings"),
-    "book": ("book_value_per_share", "book_value"),
-    "dividends": ("dividends_per_share", "dividends"),
+    "earnings": ("earnings_per_share", "eps", "earnings", "reported_eps", "reportedeps"),
+    "book": ("book_value_per_share", "book_value", "bvps"),
+    "dividends": ("dividends_per_share", "dividends", "dps"),
 }
 
 

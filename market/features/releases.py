@@ -41,10 +41,17 @@ def find_table(tables: Tables, name: str, feature: str) -> pd.DataFrame:
 
 
 def find_column(table: pd.DataFrame, name: str, choices: Sequence[str]) -> str:
-    """The first of `choices` among the table's columns."""
+    """The first of `choices` among the table's columns, as written or as files are read.
+
+    The only column of numbers there is stands for "value".
+    """
     for choice in choices:
-        if choice in table.columns:
-            return choice
+        for spelling in (choice, choice.lower().replace(" ", "_")):
+            if spelling in table.columns:
+                return spelling
+    numbers = [str(key) for key in table.select_dtypes("number").columns]
+    if list(choices) == ["value"] and len(numbers) == 1:
+        return numbers[0]
     needed = " or ".join(map(repr, choices))
     raise DataError(f"table '{name}': needs a column {needed}, got {list(table.columns)}")
 

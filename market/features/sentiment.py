@@ -170,7 +170,7 @@ def _ready_scores(table: pd.DataFrame) -> np.ndarray:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         found = table["score"].iloc[row]
-        raise DataError(f"table 'news': row {row}: score must be within -1 and 1, got {found!r}")
+        raise DataError(f"table 'news': row {row}: score must be within -1 and 1, got {found}")
     return scores
 
 

@@ -28,7 +28,7 @@ from market.sources.coverage import table_notes
 from market.sources.files import files
 from market.sources.fred import fred
 from market.sources.raw import RawData
-from market.sources.side_tables import Form, SideTable, read_side_tables
+from market.sources.side_tables import Form, SideTable, by_asset, read_side_tables
 from market.sources.synthetic import synthetic
 from market.sources.yahoo import yahoo
 from market.validation import read_date
@@ -96,6 +96,7 @@ def load_market(
     given, notes = read_side_tables(tables, Form.of(options))
     if assets is not None:
         market = select_assets(market, assets)
+    given = {key: by_asset(frame, market.assets) for key, frame in given.items()}
     notes += table_notes({**found, **given}, market)
     if notes:
         market = dataclasses.replace(market, notes=(*market.notes, *notes))

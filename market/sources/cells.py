@@ -39,6 +39,8 @@ _ISO = re.compile(r"\d{4}-\d\d?-\d\d?([ T]\d\d?:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(
 _OFFSET = re.compile(r":.*(Z|[+-]\d\d(:?\d\d){0,2})$")
 _SAME = {"Z": "+00:00", "UTC": "+00:00", "+00": "+00:00", "+0000": "+00:00"}
 _YEARS = (1700, 2200)
+POSITIVE = "must be > 0; a price is positive"
+_FEW = 0.2
 
 
 def parse_numbers(table: Table, column: int, decimal: str = ".") -> np.ndarray:
@@ -79,6 +81,8 @@ def require(
     bad = np.flatnonzero(~(holds(values) | np.isnan(values)))
     if bad.size:
         row = int(bad[0])
+        if rule == POSITIVE and np.nanmax(np.abs(values)) < 1.0 and len(bad) > _FEW * len(values):
+            rule += "; these look like returns, and prices are needed"
         raise table.error(column, row, f"{values[row]:g} {rule}")
 
 

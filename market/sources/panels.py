@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from market.errors import DataError
-from market.sources.cells import parse_dates, parse_numbers, require, zone_of
+from market.sources.cells import POSITIVE, parse_dates, parse_numbers, require, zone_of
 from market.sources.headers import (
     FIELDS,
     Layout,
@@ -263,5 +263,5 @@ def _values(table: Table, field: str, column: int, decimal: str) -> np.ndarray:
     if field == "volume":
         require(table, column, values, lambda x: x >= 0, "must be >= 0")
     else:
-        require(table, column, values, lambda x: x > 0, "must be > 0; a price is positive")
+        require(table, column, values, lambda x: x > 0, POSITIVE)
     return values

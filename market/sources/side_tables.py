@@ -15,7 +15,7 @@ import pandas as pd
 from market.errors import DataError, SettingError
 from market.market import CASH
 from market.sources.cells import MISSING, offset_of, parse_dates, parse_instants, parse_numbers
-from market.sources.column_names import ASSET, is_number
+from market.sources.column_names import ASSET, is_number, plain
 from market.sources.coverage import coverage
 from market.sources.tables import Table, read_table
 
@@ -25,29 +25,22 @@ SideTable = pd.DataFrame | str | Path
 
 USUAL_ZONE = "America/New_York"  # of news whose offsets are those of its winter and summer
 _MEANT = re.compile(r"[-+($€£ ]*\d[\d.,' ]*(e[-+]?\d+)?[ )%$€£]*", re.IGNORECASE)  # as a number
-_SECTOR = ("sector", "group", "industry", "gics sector", "gics_sector")
+_SECTOR = ("sector", "group", "industry", "gics sector")
 _OWN_DATE = {"fundamentals": "period_end", "news": "timestamp"}
 _ALIASES = {
     "period_end": (
-        "period_end",
-        "period end",
-        "fiscal_period_end",
-        "report_date",
-        "period",
-        "date",
+        *("period end", "fiscal period end", "fiscal date ending", "fiscaldateending"),
+        *("report date", "period", "date"),
     ),
     "timestamp": ("timestamp", "time", "datetime", "date"),
-    "date": ("date", "period_end", "day", "timestamp", "observation_date"),
+    "date": ("date", "period end", "day", "timestamp", "observation date"),
     "published": (
-        "published",
-        "publication_date",
-        "release_date",
-        "released",
-        "filed",
-        "filing_date",
+        *("published", "publication date", "publish date", "release date", "released", "filed"),
+        *("filing date", "reported date", "reporteddate", "announcement date"),
     ),
     "asset": ASSET,
     "text": ("text", "headline", "title", "body"),
+    "score": ("score", "sentiment", "sentiment score", "polarity"),
 }
 
 
@@ -121,6 +114,10 @@ def read_side_table(name: str, path: str | Path, form: Form = PLAIN) -> tuple[pd
     for key in ("asset", "text"):
         if key in places:
             columns[key] = pd.Series(table.columns[places[key]], dtype=object)
+    if "score" in places and not any(map(is_number, table.columns[places["score"]])):
+        del places["score"]  # words such as "positive"
+    if "score" in places:
+        columns["score"] = pd.Series(parse_numbers(table, places["score"], form.decimal))
     figures, left_out = _figures(table, set(places.values()), form.decimal)
     frame = pd.DataFrame({**columns, **figures})
     if name == "news" and not {"text", "score"} & set(frame.columns):
@@ -131,6 +128,23 @@ def read_side_table(name: str, path: str | Path, form: Form = PLAIN) -> tuple[pd
     )
     note = f"{table.name}: read as the table '{name}': {taken}; values {', '.join(figures) or '-'}"
     return frame, note + (f"; left out, not numbers: {', '.join(left_out)}" if left_out else "")
+
+
+def by_asset(frame: pd.DataFrame, assets: Sequence[str]) -> pd.DataFrame:
+    """A table with one column an asset as one with the columns date, asset and value.
+
+    That is one without a column asset, most of whose figures are called like assets.
+    """
+    named = {asset.lower().replace(" ", "_"): asset for asset in assets}
+    figures = [str(key) for key in frame.select_dtypes("number").columns]
+    known = [key for key in figures if key.lower() in named]
+    if "asset" in frame.columns or 2 * len(known) <= len(figures):
+        return frame
+    if "date" not in frame.columns:
+        frame = frame.rename_axis("date").reset_index()
+    kept = [key for key in frame.columns if key not in figures]
+    long = frame.melt(kept, figures, var_name="asset", value_name="value")
+    return long.assign(asset=[named.get(str(key).lower(), key) for key in long["asset"]])
 
 
 def read_sectors(
@@ -148,7 +162,7 @@ def read_sectors(
     if sectors is None or isinstance(sectors, Mapping):
         return dict(sectors or {}), []
     table = _read(sectors, form)
-    header = [column.lower() for column in table.header]
+    header = [plain(column) for column in table.header]
     of_asset, of_sector = (
         next((header.index(name) for name in names if name in header), None)
         for names in (ASSET, _SECTOR)
@@ -178,9 +192,9 @@ def _read(path: str | Path, form: Form) -> Table:
 
 def _columns(table: Table, own_date: str, name: str) -> dict[str, int]:
     """What each column is, for those that are not figures."""
-    header = [column.lower() for column in table.header]
+    header = [plain(column) for column in table.header]
     places: dict[str, int] = {}
-    keys = [own_date, "published", "asset", *(["text"] if name == "news" else [])]
+    keys = [own_date, "published", "asset", *(["text", "score"] if name == "news" else [])]
     for key in keys:
         for alias in _ALIASES[key]:
             if alias in header and header.index(alias) not in places.values():
