@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from agents.moments import is_sharp
+
 TOLERANCE = 1e-12  # of weights, rows and slopes, in units of the scaled programme
 SOFTNESS = 1e-9  # of rows while they are solved for, so that too many at once are no obstacle
 LEAST_PIVOT = 1e-5  # of the Cholesky factor, least over largest: below, the optimum is not sharp
@@ -63,7 +65,7 @@ def follow(programme: Programme, start: np.ndarray) -> np.ndarray | None:
     problems (1999); Hintermueller, Ito & Kunisch, The primal-dual active set strategy as a
     semismooth Newton method (2002).
     """
-    if not _sharp(programme.quadratic):
+    if not is_sharp(programme.quadratic, LEAST_PIVOT):
         return None
     bought = start > programme.held
     rows = programme.rows @ start >= NEAR * programme.level
@@ -79,15 +81,6 @@ def follow(programme: Programme, start: np.ndarray) -> np.ndarray | None:
         patience = 0 if contradictions < fewest else patience + 1
         guess, fewest = after, min(contradictions, fewest)
     return None
-
-
-def _sharp(quadratic: np.ndarray) -> bool:
-    """Whether a matrix is well within the positive definite ones."""
-    try:
-        pivots = np.linalg.cholesky(quadratic).diagonal()
-    except np.linalg.LinAlgError:
-        return False
-    return bool(pivots.min() > LEAST_PIVOT * pivots.max())
 
 
 def _solved(programme: Programme, guess: _Guess) -> _Point:

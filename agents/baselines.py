@@ -93,7 +93,7 @@ class Index(Agent):
 
     def act(self, history: Market, weights: np.ndarray) -> np.ndarray:
         """One asset; what is held, while it cannot be bought."""
-        place = position(self.settings.asset or history.assets[0], history)
+        place = position(self.settings.asset or history.assets[0], history, "index: asset")
         return np.eye(history.n_assets)[place] if history.tradable[-1, place] else weights
 
 
@@ -122,15 +122,19 @@ class SixtyForty(Agent):
         """The mix when due, else what is held."""
         settings = self.settings
         target = np.zeros(history.n_assets)
-        target[position(settings.stocks, history)] += settings.stock_weight
-        target[position(settings.bonds, history)] += 1.0 - settings.stock_weight
+        target[position(settings.stocks, history, "sixty_forty: stocks")] += settings.stock_weight
+        target[position(settings.bonds, history, "sixty_forty: bonds")] += (
+            1.0 - settings.stock_weight
+        )
         if not is_due(history, weights, settings.rebalance_every):
             return weights
         return with_cash(np.where(history.tradable[-1], target, 0.0), history)
 
 
-def position(asset: str, market: Market) -> int:
-    """Column of an asset."""
+def position(asset: str, market: Market, setting: str) -> int:
+    """Column of an asset that a setting names."""
     if asset not in market.assets:
-        raise SettingError(f"{market.name}: no asset '{asset}'; assets are {market.assets}")
+        raise SettingError(
+            f"{setting} must be an asset of {market.name}, one of {market.assets}, got {asset!r}"
+        )
     return market.assets.index(asset)

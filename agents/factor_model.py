@@ -99,7 +99,8 @@ class FactorModel(Forecaster):
             unknown = sorted(set(names) - set(risky))
             if unknown or not names:
                 raise SettingError(
-                    f"factor_model: no asset {unknown[:1] or ''}; assets are {risky}"
+                    f"factor_model: factors must be risky assets of {market.name}, among {risky}, "
+                    f"got {', '.join(unknown) or 'none'}"
                 )
             return np.eye(count)[:, [risky.index(name) for name in names]]
         sigma = np.maximum(excess.std(axis=0), 1e-12)

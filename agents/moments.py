@@ -8,6 +8,7 @@ import numpy as np
 
 CovarianceName = Literal["ledoit_wolf", "oas", "empirical"]
 MeanName = Literal["bayes_stein", "empirical"]
+LEAST_PIVOT = 1e-7  # of a matrix to be inverted, see `is_sharp`; rounding leaves some 1e-8
 
 
 def covariance_of(returns: np.ndarray, kind: CovarianceName = "ledoit_wolf") -> np.ndarray:
@@ -35,11 +36,23 @@ def covariance_of(returns: np.ndarray, kind: CovarianceName = "ledoit_wolf") -> 
     return (1.0 - amount) * sample + amount * level * np.eye(count)
 
 
+def is_sharp(matrix: np.ndarray, least: float) -> bool:
+    """Whether a symmetric matrix is positive definite: Cholesky pivots, smallest over largest."""
+    try:
+        pivots = np.linalg.cholesky(matrix).diagonal()
+    except np.linalg.LinAlgError:
+        return False
+    return bool(pivots.min() > least * pivots.max())
+
+
 def mean_of(returns: np.ndarray, covariance: np.ndarray, kind: MeanName) -> np.ndarray:
     """Expected returns (k,) from returns (T, k).
 
     "bayes_stein" shrinks the means towards that of the minimum-variance portfolio, m0:
     a = (k + 2) / (k + 2 + T (m - m0).S^-1 (m - m0)); (1 - a) m + a m0.
+
+    Raises:
+        LinAlgError: If that is asked for and S has no inverse.
 
     Source: Jorion, Bayes-Stein estimation for portfolio analysis (1986).
     """
@@ -47,6 +60,10 @@ def mean_of(returns: np.ndarray, covariance: np.ndarray, kind: MeanName) -> np.n
     mean = returns.mean(axis=0)
     if kind == "empirical":
         return mean
+    if not is_sharp(covariance, LEAST_PIVOT):
+        raise np.linalg.LinAlgError(
+            "mean=bayes_stein needs a covariance that is not singular, as ledoit_wolf or oas give"
+        )
     safest = np.linalg.solve(covariance, np.ones(count))
     away = mean - safest @ mean / safest.sum()
     amount = (count + 2) / (count + 2 + n_rows * away @ np.linalg.solve(covariance, away))

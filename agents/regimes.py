@@ -151,7 +151,9 @@ def regime_series(market: Market, asset: str | None = None) -> np.ndarray:
     """The returns a regime is read from, (T,): an asset's, or the mean of what could be held."""
     if asset is not None:
         if asset not in market.assets:
-            raise SettingError(f"{market.name}: no asset '{asset}'; assets are {market.assets}")
+            raise SettingError(
+                f"regime_switch: asset must be one of {market.name}, {market.assets}, got {asset!r}"
+            )
         return market.returns[:, market.assets.index(asset)]
     risky = slice(0, market.n_assets - market.has_cash)
     held = market.tradable[:, risky]

@@ -17,6 +17,8 @@ from agents.room import Room
 from agents.settings import Space, require
 from agents.stated import StatedUtility
 
+STILL = 1e-8  # daily volatility that an asset which does not move counts as
+
 
 class MinimumVariance(RollingAgent):
     """The fully invested portfolio of least variance: min w.S.w.
@@ -72,9 +74,10 @@ class HierarchicalRiskParity(RollingAgent):
     """
 
     def solve(self, excess: np.ndarray, room: Room) -> np.ndarray:
-        """The solution of skfolio's `HierarchicalRiskParity`."""
+        """The solution of skfolio's `HierarchicalRiskParity`; what stands still as in `moving`."""
         from skfolio import optimization
 
+        excess = moving(excess)
         model = optimization.HierarchicalRiskParity(prior_estimator=self.risk_prior(excess))
         return model.fit(excess).weights_
 
@@ -84,7 +87,7 @@ class InverseVolatility(RollingAgent):
 
     def solve(self, excess: np.ndarray, room: Room) -> np.ndarray:
         """1 / sigma_i over its sum; an asset that does not move at all counts as 1e-8 a day."""
-        inverse = 1.0 / np.maximum(excess.std(axis=0, ddof=1), 1e-8)
+        inverse = 1.0 / np.maximum(excess.std(axis=0, ddof=1), STILL)
         return inverse / inverse.sum()
 
 
@@ -122,6 +125,15 @@ class MinimumCVaR(RollingAgent):
             **_within(room),
         )
         return model.fit(excess).weights_
+
+
+def moving(returns: np.ndarray) -> np.ndarray:
+    """Returns (T, k) in which what never moves goes up and down by `STILL`, so it correlates."""
+    still = returns.std(axis=0) < STILL
+    if not still.any():
+        return returns
+    beat = STILL * (-1.0) ** np.arange(len(returns))
+    return np.where(still, returns.mean(axis=0) + beat[:, None], returns)
 
 
 def equal_risk(covariance: np.ndarray, budgets: np.ndarray | None = None) -> np.ndarray:

@@ -22,7 +22,8 @@ def make_agent(config: AgentConfig) -> Agent:
     except TypeError as error:
         raise SettingError(f"agent {config.name}: {error}") from None
     except InputError as error:
-        raise SettingError(f"agent {config.title}: {error}") from None
+        said = str(error).removeprefix(f"{config.name}: ")
+        raise SettingError(f"agent {config.title}: {said}") from None
 
 
 def agent_class(name: str) -> type[Agent]:

@@ -96,6 +96,7 @@ def test_anything_else_is_refused(text: str, message: str) -> None:
         ("forecast(horizon=5, forecaster=ridge(horizon=2))", "horizon is given twice, also as 5"),
         ("forecast(forecaster=ridge, model=gru)", "model and forecaster are the same; give one"),
         ("forecast(forecaster=textbook_lstm, horizon=5)", "foresees next-day returns alone"),
+        ("mean_variance(window=1, label=mine)", "^agent mine: window must be in "),
         ("forecast(forecaster=transformer(width=7))", "width of encoder transformer must be even"),
     ],
 )

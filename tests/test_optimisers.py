@@ -209,6 +209,16 @@ def test_expanding_window_starts_where_every_asset_is_listed(market):
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+def test_singular_covariances_are_named_where_they_are_inverted(market):
+    twins = np.repeat(market.returns[1:, :1], 2, axis=1)
+    settings: dict[str, Any] = {"covariance": "empirical", "rebalance_every": 1}
+    agent, held = MeanVariance(**settings), np.array([0.3, 0.7])
+    np.testing.assert_array_equal(agent.act(market_of(twins), held), held)
+    assert agent.failed is not None and "needs a covariance that is not singular" in agent.failed
+    plain = MeanVariance(**settings, mean="empirical")
+    assert plain.act(market_of(twins), held).sum() == pytest.approx(1.0) and plain.failed is None
+
+
 def test_minimum_variance(market):
     covariance = covariance_of(window_of(market))
     expected = quadratic_oracle(covariance, np.zeros(6), np.zeros((0, 6)), np.zeros(0))
@@ -292,6 +302,15 @@ def test_hierarchical_risk_parity_of_two_assets_is_inverse_variance():
     np.testing.assert_allclose(found, inverse / inverse.sum(), atol=1e-9)
 
 
+def test_hierarchical_risk_parity_gives_most_to_what_never_moves():
+    moves = random_returns(n_assets=4)
+    moves[:, 1] = 0.0
+    agent = HierarchicalRiskParity()
+    found = agent.act(market_of(moves), np.full(4, 0.25))
+    assert agent.failed is None and found.sum() == pytest.approx(1.0)
+    assert found[1] > 0.5 and (found > 0.0).all()
+
+
 def test_minimum_cvar_agrees_with_a_linear_programme(market):
     excess, tail = window_of(market), 0.05
     rows = len(excess)
@@ -370,7 +389,7 @@ def test_index_and_sixty_forty():
     np.testing.assert_array_equal(Index(asset="a2").act(market, start), [0, 0, 1, 0])
     mix = SixtyForty(stocks="a0", bonds="a2")
     np.testing.assert_allclose(mix.act(market, start), [0.6, 0, 0.4, 0])
-    with pytest.raises(SettingError, match=r"no asset 'sp500'; assets are \('a0', 'a1', 'a2', 'c"):
+    with pytest.raises(SettingError, match=r"^sixty_forty: stocks must be an asset of .*'a2', 'c"):
         SixtyForty().act(market, start)
 
 

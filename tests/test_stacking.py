@@ -182,7 +182,7 @@ def test_factor_funds_of_the_bundled_data():
 
 def test_factors_that_are_not_there_are_named():
     market = market_of()
-    with pytest.raises(SettingError, match=r"factor_model: no asset \['x'\]"):
+    with pytest.raises(SettingError, match=r"factor_model: factors must be risky assets .* got x$"):
         FactorModel(factors="a, x").fit(market, None)
     with pytest.raises(DataError, match="needs 23 days on which all assets trade, got 19"):
         FactorModel().fit(market[:20], None)
