@@ -20,6 +20,8 @@ from agents.ensembles_members import split
 from agents.factor_model import FactorModel, FactorModelSettings
 from agents.forecast_agent import ForecastAgent
 from agents.forecast_base import Forecaster
+from agents.forecast_data import n_risky
+from agents.forecast_targets import known_columns, target_of
 from agents.forecasters import FORECASTERS
 from agents.rule_base import build
 from agents.settings import Space, require
@@ -70,8 +72,9 @@ class StackedForecaster(Forecaster):
         made, came = self._on(valid, train)
         if self._given is None:
             self.shares = best_shares(made, came)
-        count = train.n_assets - train.has_cash
-        self.error = np.sqrt(((came - made @ self.shares) ** 2).mean(axis=0)) * _size(train, count)
+        self.error = np.sqrt(known_columns((came - made @ self.shares) ** 2, np.mean)) * _size(
+            train
+        )
         names = [f"eval/share_{i}_{type(part).__name__}" for i, part in enumerate(self.parts)]
         monitor.record(0, dict(zip(names, self.shares.tolist(), strict=True)))
         monitor.progress(1.0)
@@ -105,8 +108,11 @@ class StackedForecaster(Forecaster):
             part.load(folder / f"forecaster_{i}")
 
     def _on(self, market: Market, train: Market) -> tuple[np.ndarray, np.ndarray]:
-        """Forecasts (R, n, M) and what came, (R, n), after training, over training deviations."""
-        count = market.n_assets - market.has_cash
+        """Forecasts (R, n, M) and what came (R, n) after training, over training deviations.
+
+        Both are nan where an asset could not be held.
+        """
+        count = n_risky(market)
         before = int(market.dates.searchsorted(train.dates[-1], side="right"))
         rows = range(max(self.lookback, before) - 1, market.n_periods - 1)
         if len(rows) < LEAST_ROWS:
@@ -117,15 +123,19 @@ class StackedForecaster(Forecaster):
         made = np.array(
             [[part.predict(market.upto(row))[:count] for part in self.parts] for row in rows]
         )
-        size = _size(train, count)
-        came = market.returns[rows.start + 1 : rows.stop + 1, :count]
-        held = market.tradable[rows.start + 1 : rows.stop + 1, :count]
-        return np.moveaxis(made / size, 1, 2) * held[..., None], came / size * held
+        came = target_of(market.returns[:, :count], market.tradable[:, :count])[rows]
+        known, size = np.isfinite(came), _size(train)
+        scaled = np.where(known[..., None], np.moveaxis(made / size, 1, 2), np.nan)
+        return scaled, came / size
 
 
 def best_shares(made: np.ndarray, came: np.ndarray) -> np.ndarray:
-    """The b on the simplex of the least mean |came - made b|^2, for (R, n, M) and (R, n)."""
-    x, y = made.reshape(-1, made.shape[-1]), came.reshape(-1)
+    """The b on the simplex of the least mean |came - made b|^2, for (R, n, M) and (R, n).
+
+    What is nan in `came` counts nowhere.
+    """
+    known = np.isfinite(came)
+    x, y = made[known], came[known]
     square = x.T @ x / len(x)
     square += 1e-6 * np.trace(square) / len(square) * np.eye(len(square))  # equal parts share alike
     start = np.full(len(square), 1.0 / len(square))
@@ -227,6 +237,8 @@ class _Part(Monitor):
         self.monitor.progress((self.place + done) / self.count)
 
 
-def _size(train: Market, count: int) -> np.ndarray:
-    """Standard deviation of each asset's returns in training, (n,)."""
-    return np.maximum(train.returns[1:, :count].std(axis=0), 1e-12)
+def _size(train: Market) -> np.ndarray:
+    """Standard deviation of each risky asset's returns while it could be held in training, (n,)."""
+    count = n_risky(train)
+    moves = target_of(train.returns[:, :count], train.tradable[:, :count])
+    return np.maximum(known_columns(moves, np.std), 1e-12)

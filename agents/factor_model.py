@@ -16,10 +16,12 @@ from torch import Tensor
 from agents.base import Monitor
 from agents.ensembles_members import split
 from agents.forecast_base import Forecaster, with_cash_at
+from agents.forecast_data import n_risky
 from agents.settings import require
 from market import DataError, Market, SettingError
 
 LEAST_ROWS = 20  # beside one for each factor
+STILL = 1e-12  # deviation that rounding leaves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +62,17 @@ class FactorModel(Forecaster):
             DataError: If there are too few such days.
 
         """
-        count = train.n_assets - train.has_cash
+        count = n_risky(train)
         rows = 1 + np.flatnonzero(train.tradable[1:, :count].all(axis=1))  # row 0 has no return
         excess = train.returns[rows, :count] - train.risk_free[rows, None]
-        portfolios = self._portfolios(train, excess)
-        if len(excess) < LEAST_ROWS + portfolios.shape[1]:
+        names = self._names(train)
+        needed = LEAST_ROWS + (len(names) or min(self.settings.components, count))
+        if len(excess) < needed:
             raise DataError(
-                f"{train.name}: a factor model needs {LEAST_ROWS + portfolios.shape[1]} days on "
-                f"which all assets trade, got {len(excess)}"
+                f"{train.name}: a factor model needs {needed} days on which all assets trade, "
+                f"got {len(excess)}"
             )
+        portfolios = self._portfolios(train, names, excess)
         factors = excess @ portfolios
         design = np.column_stack([np.ones(len(factors)), factors])
         loadings = np.linalg.lstsq(design, excess, rcond=None)[0][1:]  # (k, n)
@@ -90,19 +94,27 @@ class FactorModel(Forecaster):
         """Take them back."""
         self._premium, self.error = tensors["premium"].numpy(), tensors["error"].numpy()
 
-    def _portfolios(self, market: Market, excess: np.ndarray) -> np.ndarray:
+    def _names(self, market: Market) -> list[str]:
+        """The assets that are factors; none for principal components."""
+        if self.settings.factors is None:
+            return []
+        risky = market.assets[: n_risky(market)]
+        names = split(self.settings.factors)
+        unknown = sorted(set(names) - set(risky))
+        if unknown or not names:
+            raise SettingError(
+                f"factor_model: factors must be risky assets of {market.name}, among {risky}, "
+                f"got {', '.join(unknown) or 'none'}"
+            )
+        return names
+
+    def _portfolios(self, market: Market, names: list[str], excess: np.ndarray) -> np.ndarray:
         """Weights of the factors, (n, k)."""
         count = excess.shape[1]
-        if self.settings.factors is not None:
-            risky = market.assets[:count]
-            names = split(self.settings.factors)
-            unknown = sorted(set(names) - set(risky))
-            if unknown or not names:
-                raise SettingError(
-                    f"factor_model: factors must be risky assets of {market.name}, among {risky}, "
-                    f"got {', '.join(unknown) or 'none'}"
-                )
-            return np.eye(count)[:, [risky.index(name) for name in names]]
-        sigma = np.maximum(excess.std(axis=0), 1e-12)
-        _, vectors = np.linalg.eigh(np.corrcoef(excess / sigma, rowvar=False).reshape(count, count))
+        if names:
+            return np.eye(count)[:, [market.assets.index(name) for name in names]]
+        sigma = excess.std(axis=0)
+        sigma = np.where(sigma > STILL, sigma, 1.0)  # what never moves loads on nothing
+        scaled = (excess - excess.mean(axis=0)) / sigma
+        _, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
         return vectors[:, ::-1][:, : self.settings.components] / sigma[:, None]

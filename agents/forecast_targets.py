@@ -97,16 +97,16 @@ class Translation:
 
         Assets without a known row take the mean of the others.
         """
-        center, spread = _columns(targets, np.mean), _columns(targets, np.std)
-        usual = np.sqrt(_columns(next_day**2, np.mean))
+        center, spread = known_columns(targets, np.mean), known_columns(targets, np.std)
+        usual = np.sqrt(known_columns(next_day**2, np.mean))
         intercept, slope = np.zeros(len(center)), np.full(len(center), 1.0 / k)
         ratio = np.ones(len(center))
         if kind == "volatility":
-            intercept, slope = _columns(next_day, np.mean), np.zeros(len(center))
+            intercept, slope = known_columns(next_day, np.mean), np.zeros(len(center))
             ratio = np.divide(usual, center, out=ratio, where=center > 0.0)
         elif kind != "return":
             slope = _slopes(targets, returns / k)
-            intercept = _columns(returns / k, np.mean) - slope * center
+            intercept = known_columns(returns / k, np.mean) - slope * center
         scale = np.where(spread > 0.0, spread, 1.0)
         return cls(center, scale, intercept, slope, usual, ratio)
 
@@ -123,7 +123,7 @@ class Translation:
         return np.maximum(self.ratio * target, 0.1 * self.usual)
 
 
-def _columns(values: np.ndarray, statistic: object) -> np.ndarray:
+def known_columns(values: np.ndarray, statistic: object) -> np.ndarray:
     """A statistic of each column's known values; of columns without any, the others' mean."""
     assert callable(statistic)
     found = np.full(values.shape[1], np.nan)

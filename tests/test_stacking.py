@@ -180,6 +180,54 @@ def test_factor_funds_of_the_bundled_data():
     assert np.isfinite(model.predict(market)).all()
 
 
+def late_market(listed):
+    """The third asset is listed from that row on."""
+    prices = pd.DataFrame(np.array(market_of().prices[:, :3]), market_of().dates, ["a", "b", "c"])
+    prices.iloc[:listed, 2] = np.nan
+    return Market.from_prices(prices, cash_rate=0.02)
+
+
+def test_an_asset_listed_late_weighs_no_more_in_the_shares_than_others():
+    """Its days before the listing say nothing, neither of its deviation nor of the errors."""
+    market = late_market(200)
+    parts = read_forecasters("mean, ridge")
+    stacked = StackedForecaster(parts).fit(market[:300], market[:420])
+    moves = market.returns[201:300, 2]
+    rows = range(299, 419)
+    made = np.array([[part.predict(market.upto(row))[:3] for part in parts] for row in rows])
+    size = np.append(market.returns[1:300, :2].std(axis=0), moves.std())
+    x = np.moveaxis(made, 1, 2) / size[:, None]
+    y = market.returns[300:420, :3] / size
+    np.testing.assert_allclose(stacked.shares, best_shares(x, y), atol=1e-9)
+    off = y - x @ stacked.shares
+    np.testing.assert_allclose(stacked.error, np.sqrt((off**2).mean(axis=0)) * size, rtol=1e-9)
+
+
+def test_an_asset_listed_after_training_does_not_rule_the_shares():
+    market, without = late_market(320), market_of()
+    found = StackedForecaster(read_forecasters("mean, ridge")).fit(market[:300], market[:420])
+    assert np.isfinite(found.error).all() and found.error.max() < 0.1
+    assert found.error[2] > 1e-4
+    usual = StackedForecaster(read_forecasters("mean, ridge")).fit(without[:300], without[:420])
+    assert abs(found.shares[0] - usual.shares[0]) < 0.5
+
+
+def test_the_factor_model_says_when_no_day_has_all_assets():
+    with pytest.raises(DataError, match="needs 23 days on which all assets trade, got 0"):
+        FactorModel().fit(late_market(320)[:300], None)
+
+
+def test_an_asset_that_never_moves_loads_on_no_component():
+    prices = pd.DataFrame(np.array(market_of().prices[:, :3]), market_of().dates, ["a", "b", "c"])
+    still = Market.from_prices(prices.assign(d=100.0), cash_rate=None)
+    model = FactorModel(components=4).fit(still, None)
+    alone = FactorModel(components=3).fit(Market.from_prices(prices, cash_rate=None), None)
+    np.testing.assert_allclose(model.predict(still)[:3], alone.predict(
+        Market.from_prices(prices, cash_rate=None)
+    ), atol=1e-12)  # fmt: skip
+    assert abs(model.predict(still)[3]) < 1e-12
+
+
 def test_factors_that_are_not_there_are_named():
     market = market_of()
     with pytest.raises(SettingError, match=r"factor_model: factors must be risky assets .* got x$"):
