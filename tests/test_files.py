@@ -529,6 +529,8 @@ def test_an_unreadable_file_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyP
             "sectors name unknown assets ['AAB']; did you mean 'AAA'?",
         ),
         ({"delimiter": ";;"}, "delimiter"),
+        ({"sha256": 0}, "sha256: must be 64 digits and letters a to f, got 0"),
+        ({"cash_rate": 5}, "cash_rate: is a fraction a year, such as 0.03 for 3 %, got 5"),
         ({"max_gaps": 3}, "max_gaps"),
     ],
 )

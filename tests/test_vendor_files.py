@@ -124,8 +124,9 @@ def test_a_fault_under_two_rows_of_names_is_placed(tmp_path: Path) -> None:
         ("date,A\n2020-01-02,3%\n2020-01-03,2%\n", "'3%' is not a finite number; write it out"),
         (
             "date,A\n1577836800000,10\n1577923200000,11\n",
-            "'1577836800000' looks like milliseconds since 1970; write dates such as",
+            "; it looks like milliseconds since 1970",
         ),
+        ("date,A\n43832,1\n43833,2\n", "; it looks like the number of a day in a spreadsheet"),
     ],
 )
 def test_signs_units_and_milliseconds_are_refused_with_advice(
@@ -154,6 +155,21 @@ def test_a_month_without_a_day_is_known_at_its_end(
     market = load(tmp_path, "date,A\n" + rows, **options)
     assert [f"{day:%Y-%m-%d}" for day in market.dates] == [
         *("2019-12-31", "2020-01-31", "2020-02-29", "2020-03-31")
+    ]
+
+
+def test_a_year_without_a_month_is_known_at_its_end(tmp_path: Path) -> None:
+    market = load(tmp_path, "date,A\n2018,1\n2019,2\n", date_format="%Y")
+    assert [f"{day:%Y-%m-%d}" for day in market.dates] == ["2018-12-31", "2019-12-31"]
+
+
+def test_names_that_differ_in_capitals_only_are_doubted(tmp_path: Path) -> None:
+    rows = "date,aapl,AAPL,CASH\n2020-01-02,1,2,3\n2020-01-03,1.1,2.1,3.1\n"
+    market = load(tmp_path, rows)
+    words = "differ in capitals only: taken for two assets"
+    assert [note for note in market.notes if "capitals" in note] == [
+        f"'AAPL' and 'aapl' {words}",
+        f"'CASH' and 'cash' {words}",
     ]
 
 

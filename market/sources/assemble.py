@@ -12,6 +12,7 @@ import pandas as pd
 from market.calendar import shared_rows
 from market.errors import DataError, SettingError
 from market.market import CASH, Market
+from market.returns import is_number
 from market.sources import repair
 from market.sources.panels import Panels
 
@@ -48,6 +49,10 @@ class Assembly:
     def __post_init__(self) -> None:
         if self.max_gap is not None and (type(self.max_gap) is not int or self.max_gap < 0):
             raise SettingError(f"max_gap: must be a whole number >= 0, got {self.max_gap!r}")
+        if is_number(self.cash_rate) and not -1.0 < self.cash_rate < 1.0:  # type: ignore[operator]
+            raise SettingError(
+                f"cash_rate: is a fraction a year, such as 0.03 for 3 %, got {self.cash_rate!r}"
+            )
         if not isinstance(self.allow_jumps, bool):
             raise SettingError(f"allow_jumps: must be true or false, got {self.allow_jumps!r}")
 
@@ -152,6 +157,7 @@ def _doubts(panels: Panels, prices: np.ndarray, allow_jumps: bool) -> list[str]:
         if line and line == place.torn_line:
             raise DataError(f"{text}, and the last line is not ended: the file looks cut off")
         notes.append(f"{text}, like an unadjusted split; if it is true, set allow_jumps")
+    notes += _alike(panels.assets)
     for column in repair.constant_assets(prices):
         notes.append(
             f"'{panels.assets[column]}' never moves; its risk and correlations are undefined"
@@ -161,4 +167,14 @@ def _doubts(panels: Panels, prices: np.ndarray, allow_jumps: bool) -> list[str]:
         notes.append(repair.STARTS.format(starts))
     for row in repair.pauses(panels.dates):
         notes.append(f"no dates between {day(row - 1)} and {day(row)}: one return spans them")
+    return notes
+
+
+def _alike(assets: list[str]) -> list[str]:
+    """A note for each name that differs from another, or from cash, in its capitals only."""
+    notes, seen = [], {CASH: CASH}
+    for asset in assets:
+        other = seen.setdefault(asset.lower(), asset)
+        if other != asset:
+            notes.append(f"'{asset}' and '{other}' differ in capitals only: taken for two assets")
     return notes

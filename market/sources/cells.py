@@ -17,6 +17,7 @@ MISSING = frozenset(
     {"", "NA", "N/A", "#N/A", "NaN", "nan", "NAN", "null", "NULL", "None", ".", "-"}
 )
 _SIGNS = re.compile(r"[$€£¥%]|\d[kKmMbB]\b")
+_MONTH, _SERIAL = re.compile(r"%-?[mbBh]"), re.compile(r"[34]\d{4}(\.0)?")
 _MILLISECONDS, _DAY = re.compile(r"1\d{12}"), re.compile(r"%-?[djexcDFsUVWu]")
 _DIGITS = frozenset("0123456789.eE+-")
 _SWAP = str.maketrans(",.", ".,")
@@ -123,8 +124,11 @@ def _formatted_dates(unique: pd.Series, date_format: Any) -> pd.Series:
 
 
 def _at_end(dates: pd.Series, form: str) -> pd.Series:
-    """Dates of a form without a day are about whole months, known at their last day."""
-    return dates if _DAY.search(form) else dates + pd.offsets.MonthEnd(0)
+    """Dates of a form without a day are about whole months or years, known at their last day."""
+    if _DAY.search(form):
+        return dates
+    whole = pd.offsets.MonthEnd(0) if _MONTH.search(form) else pd.offsets.YearEnd(0)
+    return dates + whole
 
 
 def _is_number(cell: str) -> bool:
@@ -221,10 +225,12 @@ def _guessed_dates(table: Table, column: int, unique: pd.Series) -> tuple[pd.Ser
     if not readings or not readings[0][0]:
         text = unique.iloc[0]
         hint = "%Y%m%d" if text.isdigit() else "%d.%m.%y" if "." in text else "%d/%m/%Y"
+        rule = f"{text[:40]!r} is not a date; set date_format, e.g. {hint}"
         if _MILLISECONDS.fullmatch(text):
-            rule = "looks like milliseconds since 1970; write dates such as 2019-03-04"
-            raise table.error(column, 0, f"{text!r} {rule}")
-        raise table.error(column, 0, f"{text[:40]!r} is not a date; set date_format, e.g. {hint}")
+            rule += "; it looks like milliseconds since 1970"
+        if _SERIAL.fullmatch(text):
+            rule += "; it looks like the number of a day in a spreadsheet"
+        raise table.error(column, 0, rule)
     count, form, found = readings[0]
     found = _at_end(found, form)
     rival = next((r for r in readings[1:] if r[0] == count and not found.equals(r[2])), None)

@@ -7,6 +7,7 @@ and kept in `Market.notes`.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -76,7 +77,7 @@ def files(
         DataError: Naming file, column, row (line of the file) and date of what breaks a rule.
 
     """
-    _check_settings(layout, delimiter, decimal)
+    _check_settings(layout, delimiter, decimal, sha256)
     form = Form(date_format, timezone, delimiter, decimal)
     chosen = None if layout == "auto" else layout
 
@@ -147,10 +148,12 @@ def _single(table: Table, layout: Layout | None) -> Layout:
     )
 
 
-def _check_settings(layout: str, delimiter: str | None, decimal: str) -> None:
+def _check_settings(layout: str, delimiter: str | None, decimal: str, sha256: str | None) -> None:
     if layout not in ("auto", "wide", "long", "single"):
         raise unknown_name("layout", layout, ("auto", "wide", "long", "single"))
     if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1):
         raise SettingError(f"delimiter: must be one character, got {delimiter!r}")
+    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", str(sha256)):
+        raise SettingError(f"sha256: must be 64 digits and letters a to f, got {sha256!r}")
     if decimal not in (".", ","):
         raise SettingError(f"decimal: must be '.' or ',', got {decimal!r}")
