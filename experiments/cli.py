@@ -25,6 +25,7 @@ commands:
   report          make an HTML report of runs
   monitor         hold new days against what a run was trained on; refit it on request
   explain         what drives a run's weights: inputs, importance, limits, reasons
+  study           list and run the studies that come with the project
   data            list, show and check market data, audit features for leaks
 
 options:

@@ -271,6 +271,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "data": _elsewhere("experiments.data_commands:data"),
     "monitor": _elsewhere("experiments.monitor_commands:monitor"),
     "explain": _elsewhere("experiments.explain_commands:explain"),
+    "study": _elsewhere("experiments.study_commands:study"),
 }
 
 

@@ -13,7 +13,6 @@ Clopper and Pearson. At most 5 % on noise, at least 95 % on the regime market.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,8 @@ from agents.base import Agent, Task
 from envs.costs import ProportionalCost
 from experiments.backtest import backtest
 from experiments.runs import Run
+from experiments.studies.pages import made_by, write_section
+from experiments.studies.study_command import StudyParser, exit_with
 from experiments.summary import summarise
 from market import Market, load_market
 
@@ -157,18 +158,26 @@ def line(setting: Setting, found: Sequence[Sequence[str]]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study and print its lines."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = StudyParser("false_discovery", __doc__)
     parser.add_argument("--markets", type=int, default=100, help="markets of each kind")
     parser.add_argument(
         "--kind", choices=[setting.kind for setting in SETTINGS], help="only this kind of market"
     )
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap")
+    parser.add_argument("--results", default="results", help="folder of all experiments")
+    parser.add_argument("--write", action="store_true", help="renew the lines in --results")
     given = parser.parse_args(argv)
     chosen = [setting for setting in SETTINGS if given.kind in (None, setting.kind)]
+    lines = []
     for text in study(chosen, given.markets, given.resamples):
         print(text, flush=True)
+        lines.append(text)
+    if given.write:
+        about = made_by("false_discovery", ["--markets", str(given.markets), "--write"])
+        text = "\n".join([about, "", *(f"- {line}" for line in lines)])
+        write_section(Path(given.results) / "README.md", "false_discovery", text)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -18,7 +18,6 @@ learning with long short-term memory networks for financial market predictions (
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,16 +28,16 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.commands import say
 from experiments.compare import compare
 from experiments.forecast_notes import cells, forecast_rows
 from experiments.report import write_report
 from experiments.run_dir import Run, write_atomic
 from experiments.statistics import interquartile_mean, stationary_bootstrap_interval
+from experiments.studies.pages import made_by, write_section
+from experiments.studies.study_command import StudyParser, exit_with
 from experiments.summary import agent_labels, summarise
 from experiments.walk_config import WalkConfig, WalkForwardConfig
 from market import measures
-from market.errors import InputError
 
 MEAN = "forecast(forecaster=mean, rule=proportional, volatility=0.10, label=mean_forecast)"
 SETTINGS: dict[str, Any] = {
@@ -64,11 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status.
 
     """
-    parser = argparse.ArgumentParser(prog="textbook", description=(__doc__ or "").split("\n")[0])
+    parser = StudyParser("textbook", __doc__)
     parser.add_argument("--seeds", type=int, default=3, help="of the LSTM")
     parser.add_argument("--results", default="results", help="folder of all experiments")
     parser.add_argument("--workers", type=int, default=None, help="runs at the same time")
     parser.add_argument("--docs", type=Path, default=None, help="folder for tables and chart")
+    parser.add_argument("--write", action="store_true", help="renew the tables in --results")
     given = parser.parse_args(argv)
     config = WalkForwardConfig(
         **SETTINGS, seeds=given.seeds, results=given.results, workers=given.workers
@@ -86,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "textbook.md", text)
     write_atomic(folder / "textbook.svg", chart(finished))
+    if given.write:
+        about = made_by("textbook", ["--seeds", str(given.seeds), "--write"])
+        write_section(Path(given.results) / "README.md", "textbook", f"{about}\n\n{text}")
     print(f"Report: {write_report(done.runs, done.folder / 'report.html')}")
     return 0
 
@@ -186,8 +189,4 @@ def chart(runs: Sequence[Run]) -> bytes:
 
 
 if __name__ == "__main__":
-    try:
-        status = main()
-    except InputError as error:
-        status = say(str(error), 2)
-    raise SystemExit(status)
+    exit_with(main)

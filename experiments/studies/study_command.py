@@ -1,0 +1,57 @@
+"""What the commands of studies have in common: their options, their runs, how they end."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from experiments.commands import say
+from experiments.compare import Comparison
+from experiments.run_dir import Run, find_runs
+from market.errors import InputError, SettingError
+
+
+class StudyParser(argparse.ArgumentParser):
+    """Options of a study; what is wrong with them is one line, as everywhere."""
+
+    def __init__(self, study: str, doc: str | None) -> None:
+        super().__init__(prog=f"allocgym study {study}", description=(doc or "").split("\n")[0])
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse."""
+        raise SettingError(f"{self.prog}: {message}; see --help")
+
+
+def parser(study: str, doc: str | None, *, seeds: int = 5) -> StudyParser:
+    """Options of a study whose runs are kept."""
+    made = StudyParser(study, doc)
+    made.add_argument("--seeds", type=int, default=seeds, help="of whatever depends on chance")
+    made.add_argument("--results", default="results", help="folder of all experiments")
+    made.add_argument("--stored", action="store_true", help="run nothing; use what is there")
+    made.add_argument("--write", action="store_true", help="renew the tables in --results")
+    made.add_argument("--resamples", type=int, default=2000, help="of the bootstrap")
+    return made
+
+
+def tell_failed(done: Comparison) -> int:
+    """Name the runs that failed; returns how many."""
+    for outcome in done.failed:
+        print(f"{done.folder.name}: {outcome.spec.name}: {outcome.error}", flush=True)
+    return len(done.failed)
+
+
+def stored(folder: str | Path, agents: Collection[str]) -> list[Run]:
+    """Runs in an experiment's folder, of these agents alone; none where there is no folder."""
+    found = find_runs([folder]) if Path(folder).is_dir() else []
+    return [run for run in found if run.agent in agents]
+
+
+def exit_with(main: Callable[[Sequence[str] | None], int]) -> None:
+    """End the process as a study ends; what the user did wrong becomes one line."""
+    try:
+        status = main(None)
+    except InputError as error:
+        status = say(str(error), 2)
+    raise SystemExit(status)
