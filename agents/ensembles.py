@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from agents import name_of
 from agents.base import Agent, Monitor, Task
 from agents.ensembles_members import (
     SPANS,
@@ -31,6 +32,7 @@ from agents.ensembles_members import (
     save_members,
 )
 from agents.outlook import Rates, trading_rates
+from agents.response import NoNetwork, Part, Response, blend
 from agents.rollout import evaluation, roll
 from agents.schedule import start_weights
 from agents.settings import Space, require
@@ -129,6 +131,36 @@ class EnsembleAgent(Agent):
         if near and invested and page.rests and self._stay(shares, history):
             return weights
         return target
+
+    def response(self, history: Market, weights: np.ndarray) -> Response:
+        """The mean of the members' answers; shares and what members hold are kept as they are.
+
+        Members that answer with weights, and the targets of all others as a constant; without any,
+        the mean of those that answer with forecasts, else of those with values.
+
+        Raises:
+            NoNetwork: If no member has one.
+
+        """
+        page, shares = self.books.at(history), self.shares(history)
+        shown: dict[int, Part] = {}
+        for i, (member, held) in enumerate(zip(self.members, page.held, strict=True)):
+            if (found := _response(member.agent, history, held)) is not None:
+                shown[i] = Part(member.name, float(shares[i]), found)
+        for meanings in (("weight", "proposal"), ("forecast",), ("value",)):
+            parts = {i: part for i, part in shown.items() if part.response.meaning in meanings}
+            if parts:
+                break
+        else:
+            raise NoNetwork(f"{name_of(type(self))}: no member has a network")
+        others = [i for i in range(len(shares)) if i not in parts]
+        names = [self.members[i].name for i in others]
+        if "weight" in meanings:
+            rest = shares[others] @ page.targets[others]
+            return blend(list(parts.values()), rest, weights, names)
+        total = sum(part.share for part in parts.values()) or 1.0
+        mean = [part._replace(share=part.share / total) for part in parts.values()]
+        return blend(mean, np.zeros(len(weights)), weights, names)
 
     def _stay(self, shares: np.ndarray, history: Market) -> bool:
         """Whether the shares are those of the row before."""
@@ -253,6 +285,18 @@ class Ensemble(EnsembleAgent):
         risky = market.assets[: market.n_assets - market.has_cash]
         sides = [dict(zip(risky, side.tolist(), strict=False)) for side in self.rates]
         return ProportionalCost(*sides)
+
+
+def _response(agent: Agent, history: Market, held: np.ndarray) -> Response | None:
+    """What an agent's network answers, where it has one."""
+    asked = getattr(agent, "response", None)
+    if asked is None:
+        return None
+    try:
+        found: Response = asked(history, held)
+    except NoNetwork:
+        return None
+    return found
 
 
 def sharpe(path: Any) -> float:

@@ -23,6 +23,7 @@ from agents.forecast_base import Forecaster
 from agents.forecast_data import n_risky
 from agents.forecast_targets import known_columns, target_of
 from agents.forecasters import FORECASTERS
+from agents.response import NoNetwork, Part, Response, blend
 from agents.rule_base import build
 from agents.settings import Space, require
 from agents.simplex import minimise_on_simplex
@@ -84,6 +85,24 @@ class StackedForecaster(Forecaster):
         """The mean of the parts' forecasts, (N,)."""
         self.check(history)
         return self.shares @ np.array([part.predict(history) for part in self.parts])
+
+    def response(self, history: Market, weights: np.ndarray) -> Response:
+        """The mean of the parts' forecasts; those without a network are a constant.
+
+        Raises:
+            NoNetwork: If none has one.
+
+        """
+        self.check(history)
+        parts, rest, others = [], np.zeros(history.n_assets), []
+        for part, share in zip(self.parts, self.shares.tolist(), strict=True):
+            try:
+                parts.append(Part(part.title, share, part.response(history, weights)))
+            except NoNetwork:
+                rest, others = rest + share * part.predict(history), [*others, part.title]
+        if not parts:
+            raise NoNetwork("stacking: none of its forecasters has a network")
+        return blend(parts, rest, weights, others)
 
     def tensors(self) -> dict[str, Tensor]:
         """Shares and error."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from agents.base import Monitor
 from agents.forecast_targets import Target
 from agents.outlook import Outlook
-from agents.response import Response
+from agents.response import NoNetwork, Response
 from agents.settings import NoSettings, as_dict, build_settings
 from market import DataError, Market, SettingError
 
@@ -68,7 +68,7 @@ class Forecaster(ABC):
 
     def response(self, history: Market, weights: np.ndarray) -> Response:
         """The forecast as a differentiable function of its window, for explanations."""
-        raise SettingError(f"{self.title}: holds no network to explain")
+        raise NoNetwork(f"{self.title}: holds no network to explain")
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:

@@ -89,6 +89,11 @@ class Linear(TargetForecaster):
         """The constant and x.b at each row."""
         return self._constant + self._inputs(panel, rows) @ self._slopes
 
+    def standardised(self, inputs: Tensor) -> Tensor:
+        """The constant and x.b."""
+        flat = inputs.movedim(1, -2).flatten(-2)  # (B, n, L * F), the oldest row first
+        return self._constant + flat @ torch.as_tensor(self._slopes, dtype=flat.dtype)
+
     def learned(self) -> dict[str, Tensor]:
         """Slopes and constant."""
         return {

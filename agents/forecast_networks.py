@@ -15,7 +15,6 @@ from agents.forecast_data import Problem
 from agents.forecast_losses import LOSSES, log_spread
 from agents.forecast_training import Schedule, one_thread, reproducible, train_epochs
 from agents.networks import NetworkSettings, encode_at, make_encoder
-from agents.response import Response
 from agents.settings import require
 from agents.target_forecaster import TargetForecaster, TargetSettings
 from market import Market
@@ -117,33 +116,11 @@ class NetworkForecaster(TargetForecaster):
         found: np.ndarray = np.sqrt(within.mean(axis=0) + raw[..., 0].var(axis=0))
         return found
 
-    def response(self, history: Market, weights: np.ndarray) -> Response:
-        """Expected returns as a function of the window of scaled features and context."""
-        assert self._translation is not None and self._scaler is not None, "fit first"
-        window, n_own = self.window(history), len(self._scaler.names)
-        n_assets, (shift, slope) = window.shape[1], self._calibration.tolist()
-        translation = self._translation
-        scale = torch.as_tensor(translation.slope * translation.scale, dtype=torch.float32)
-        start = torch.as_tensor(translation.mean(translation.center), dtype=torch.float32)
-        rate = torch.full((history.n_assets - n_assets,), float(history.risk_free[-1]))
-
-        def answer(features: Tensor, context: Tensor, held: Tensor) -> Tensor:
-            shared = context[:, :, None].expand(-1, -1, n_assets, -1)
-            inputs = torch.cat([features, shared], -1)
-            made = [network.head(network.encoder.encode(inputs)) for network in self._networks]
-            outputs = shift + slope * torch.stack(made)[..., 0].mean(0)
-            return torch.cat([start + scale * outputs, rate.expand(len(outputs), -1)], -1)
-
-        return Response(
-            window[..., :n_own],
-            window[:, 0, n_own:],
-            torch.as_tensor(weights, dtype=torch.float32),
-            answer,
-            "forecast",
-            self.assets[:n_assets],
-            self._scaler.names,
-            self._scaler.context_names,
-        )
+    def standardised(self, inputs: Tensor) -> Tensor:
+        """The members' mean, calibrated."""
+        shift, slope = self._calibration.tolist()
+        made = [network.head(network.encoder.encode(inputs)) for network in self._networks]
+        return shift + slope * torch.stack(made)[..., 0].mean(0)
 
     def learned(self) -> dict[str, Tensor]:
         """Parameters of every member."""

@@ -25,7 +25,7 @@ from agents.base import Agent, Monitor, Task
 from agents.device import check_device
 from agents.networks import NetworkSettings
 from agents.panel_network import Panel, Shape, readers
-from agents.response import Meaning, Response, end_to_end
+from agents.response import Meaning, NoNetwork, Response, end_to_end
 from agents.rollout import roll
 from agents.schedule import with_cash
 from agents.selection import Selection, figures
@@ -196,7 +196,7 @@ class Learner(Agent):
 
     def preference(self, rows: Tensor, held: Tensor) -> Tensor:
         """What `act` follows, differentiably, (B, N); rows (B,) of what is shown, held (B, N)."""
-        raise SettingError(f"{name_of(type(self))}: its network cannot be explained")
+        raise NoNetwork(f"{name_of(type(self))}: its network cannot be explained")
 
     def response(self, history: Market, weights: np.ndarray) -> Response:
         """The network's answer to the newest window as a function of the window."""

@@ -14,16 +14,16 @@ have one too. What the number of an asset is, is its `meaning`:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agents.panel_network import Panel
-from market import Market
+from market import Market, SettingError
 
 Meaning = Literal["weight", "proposal", "value", "forecast"]
 Answer = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -42,6 +42,7 @@ class Response:
         assets: Whose features are seen, (M,).
         feature_names: (F,).
         context_names: (G,).
+        note: What the answer leaves out.
 
     """
 
@@ -53,6 +54,7 @@ class Response:
     assets: tuple[str, ...]
     feature_names: tuple[str, ...]
     context_names: tuple[str, ...] = ()
+    note: str = ""
 
     @classmethod
     def of(cls, window: Market, weights: np.ndarray, answer: Answer, meaning: Meaning) -> Self:
@@ -72,6 +74,81 @@ class Response:
         """The answer to these inputs, (N,)."""
         with torch.no_grad():
             return self.answer(self.features[None], self.context[None], self.held[None])[0]
+
+
+class NoNetwork(SettingError):
+    """An agent decides by a rule: there is nothing to differentiate."""
+
+
+class Part(NamedTuple):
+    """One of several responses that are summed: what it is called, and its share."""
+
+    name: str
+    share: float
+    response: Response
+
+
+def blend(
+    parts: Sequence[Part], rest: np.ndarray, held: np.ndarray, others: Sequence[str] = ()
+) -> Response:
+    """The sum of shares times answers and of a constant, as a function of all their inputs.
+
+    Windows end on the same day and start as the longest does; features and context are told apart
+    by their part's name. What each part holds for itself is kept as it is.
+
+    Args:
+        parts: At least one; their assets are the same ones, or the first of them.
+        rest: Added to every answer, (N,).
+        held: Weights before the trade, (N,).
+        others: Names of what the constant is made of, or of what is left out.
+
+    """
+    length = max(len(part.response.features) for part in parts)
+    assets = max((part.response.assets for part in parts), key=len)
+    names = [f"{part.name}: " for part in parts]
+    if len(set(names)) < len(names):
+        names = [f"{part.name} {i + 1}: " for i, part in enumerate(parts)]
+    constant = torch.as_tensor(rest, dtype=torch.float32)
+
+    def padded(inputs: Tensor, n_assets: int | None = None) -> Tensor:
+        made = inputs.new_zeros(length, *inputs.shape[1:])
+        made[length - len(inputs) :] = inputs
+        if n_assets is None:
+            return made
+        wide = made.new_zeros(length, n_assets, made.shape[-1])
+        wide[:, : made.shape[1]] = made
+        return wide
+
+    def answer(features: Tensor, context: Tensor, _: Tensor) -> Tensor:
+        made, f, g = constant.expand(len(features), -1), 0, 0
+        for part in parts:
+            own = part.response
+            (n_rows, n_assets, n_own), n_shared = own.features.shape, own.context.shape[1]
+            seen = features[:, length - n_rows :, :n_assets, f : f + n_own]
+            shared = context[:, length - n_rows :, g : g + n_shared]
+            made = made + part.share * own.answer(
+                seen, shared, own.held.expand(len(features), -1)
+            ).to(made)
+            f, g = f + n_own, g + n_shared
+        return made
+
+    responses = [part.response for part in parts]
+    return Response(
+        torch.cat([padded(own.features, len(assets)) for own in responses], -1),
+        torch.cat([padded(own.context) for own in responses], -1),
+        torch.as_tensor(held, dtype=torch.float32),
+        answer,
+        _common([own.meaning for own in responses]),
+        assets,
+        tuple(names[i] + each for i, own in enumerate(responses) for each in own.feature_names),
+        tuple(names[i] + each for i, own in enumerate(responses) for each in own.context_names),
+        f"not attributed: what comes from {', '.join(others)}" if others else "",
+    )
+
+
+def _common(meanings: Sequence[Meaning]) -> Meaning:
+    """What a sum of these is: weights and proposals are proposals."""
+    return meanings[0] if len(set(meanings)) == 1 else "proposal"
 
 
 def end_to_end(features: Tensor, context: Tensor, cash: Tensor | None) -> tuple[Panel, Tensor]:

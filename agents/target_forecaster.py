@@ -20,6 +20,7 @@ from agents.forecast_base import Forecaster, with_cash_at
 from agents.forecast_data import Problem, window_panel
 from agents.forecast_targets import Target, Translation
 from agents.outlook import Outlook
+from agents.response import NoNetwork, Response
 from agents.settings import require
 from market import Market
 from market.features.scaling import Scaler
@@ -123,6 +124,36 @@ class TargetForecaster(Forecaster):
         assert self._scaler is not None and self._translation is not None
         panel = window_panel(self._scaler.transform(market))
         return self._translation.target(self.outputs(panel, torch.as_tensor(rows)))
+
+    def standardised(self, inputs: Tensor) -> Tensor:
+        """Standardised forecasts (B, n) of windows (B, L, n, F), differentiably."""
+        raise NoNetwork(f"{self.title}: has no inputs to explain it by")
+
+    def response(self, history: Market, weights: np.ndarray) -> Response:
+        """Expected returns as a function of the window of scaled features and context."""
+        assert self._translation is not None and self._scaler is not None, "fit first"
+        window, n_own = self.window(history), len(self._scaler.names)
+        n_assets, translation = window.shape[1], self._translation
+        scale = torch.as_tensor(translation.slope * translation.scale, dtype=torch.float32)
+        start = torch.as_tensor(translation.mean(translation.center), dtype=torch.float32)
+        rate = torch.full((history.n_assets - n_assets,), float(history.risk_free[-1]))
+        self.standardised(window[None])  # has it inputs at all?
+
+        def answer(features: Tensor, context: Tensor, held: Tensor) -> Tensor:
+            shared = context[:, :, None].expand(-1, -1, n_assets, -1)
+            outputs = self.standardised(torch.cat([features, shared], -1))
+            return torch.cat([start + scale * outputs, rate.expand(len(outputs), -1)], -1)
+
+        return Response(
+            window[..., :n_own],
+            window[:, 0, n_own:],
+            torch.as_tensor(weights, dtype=torch.float32),
+            answer,
+            "forecast",
+            self.assets[:n_assets],
+            self._scaler.names,
+            self._scaler.context_names,
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters, translation and error."""

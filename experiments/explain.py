@@ -17,11 +17,11 @@ import pandas as pd
 
 from agents import name_of
 from agents.base import Agent, Task
-from agents.response import Response
+from agents.response import NoNetwork, Response
 from agents.rollout import Rollout
 from experiments.config import ExperimentConfig
 from experiments.evaluate import PINNED, check_market, first_decision, load_agent
-from experiments.gradients import Gradients, integrated_gradients
+from experiments.gradients import TOLERANCE, Gradients, integrated_gradients
 from experiments.importance import permutation_importance
 from experiments.monitor import as_date, play
 from experiments.plan import make_task, read_market
@@ -30,7 +30,7 @@ from experiments.why import drivers, reason
 from market import Market, SettingError
 
 N_TARGETS = 6  # assets whose answers are attributed, the largest mean weights first
-POINTS = (64, 128)  # of the integral on the sampled days
+POINTS = (64, 128, 256)  # of the integral on the sampled days
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ def respond(agent: Agent, market: Market, task: Task, path: Rollout, step: int) 
     held = path.held[step - 1] if step else _first_held(market)
     asked = getattr(agent, "response", None)
     if asked is None:
-        raise SettingError(f"{name_of(type(agent))} decides by a rule, without a network")
+        raise NoNetwork(f"{name_of(type(agent))} decides by a rule, without a network")
     found: Response = asked(market.upto(row), held)
     return found
 
@@ -166,7 +166,7 @@ def _network(
     """Gradients over sampled days, and the reason of one weight; only a note without a network."""
     try:
         response = respond(agent, market, task, path, step)
-    except SettingError as error:
+    except NoNetwork as error:
         if settings.date is not None or settings.asset is not None:
             raise
         return {"note": f"no integrated gradients: {error}"}
@@ -188,12 +188,14 @@ def _network(
         "meaning": response.meaning,
         "completeness_error": float(here.error[0]),
         "relative_error": here.relative_error,
+        "complete": here.relative_error <= TOLERANCE,
         "points": here.points,
         "drivers": drivers(response, here, market.assets),
         "limits": [name for name, moved in path.binding.items() if moved[step]],
     }
     why["sentence"] = reason(run.agent, why)
-    return {"why": why, "gradients": _averages(response, several, market.assets, targets)}
+    found = {"why": why, "gradients": _averages(response, several, market.assets, targets)}
+    return found | ({"note": response.note} if response.note else {})
 
 
 def _averages(
@@ -222,7 +224,7 @@ def _averages(
         "lags": {"names": names[:-1], "size": by_lag.tolist()},
         "relative_error": float(np.median([each.relative_error for each in several])),
         "worst_error": float(max(each.relative_error for each in several)),
-        "points": several[0].points,
+        "points": max(each.points for each in several),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,10 @@ def print_explanation(found: dict[str, Any]) -> None:
     console.print(
         Text(f"{found['agent']} seed {found['seed']}, {count} decisions {start} .. {end}\n")
     )
-    if "note" in found:
-        console.print(Text(f"Note: {found['note']}."))
-    else:
+    if "why" in found:
         _print_network(console, found["why"], found["gradients"])
+    if "note" in found:
+        console.print(Text(f"Note: {found['note']}.\n"))
     _print_importance(console, found["importance"])
     for limit in found["limits"]:
         longest = sorted(limit["spells"], key=lambda spell: -spell[2])[:3]
@@ -103,8 +104,9 @@ def _print_network(console: Console, why: dict[str, Any], averages: dict[str, An
     console.print(
         Text(
             f"Completeness: attributions miss the change by {why['completeness_error']:+.1e}, "
-            f"{why['relative_error']:.2%} of it ({why['points']} points); on {averages['days']} "
-            f"sampled days median {averages['relative_error']:.2%}, at most "
+            f"{why['relative_error']:.2%} of it ({why['points']} points)"
+            f"{'' if why['complete'] else ', too much to trust its parts'}; on "
+            f"{averages['days']} sampled days median {averages['relative_error']:.2%}, at most "
             f"{averages['worst_error']:.2%}.\n"
         )
     )
@@ -112,6 +114,10 @@ def _print_network(console: Console, why: dict[str, Any], averages: dict[str, An
     total = sum(averages["features"].values()) or 1.0
     words = ", ".join(f"{name} {part / total:.0%}" for name, part in ordered[:SHOWN])
     console.print(Text(f"Share of the size of all gradients: {words}.\n"))
+
+
+def _known(number: float, form: str) -> str:
+    return format(number, form) if math.isfinite(number) else "n/a"
 
 
 def _print_importance(console: Console, groups: list[dict[str, Any]]) -> None:
@@ -122,8 +128,8 @@ def _print_importance(console: Console, groups: list[dict[str, Any]]) -> None:
     for group in groups:
         table.add_row(
             Text(group["group"]),
-            f"{group['sharpe']:+.3f}",
-            f"{group['sharpe_error']:.3f}",
+            _known(group["sharpe"], "+.3f"),
+            _known(group["sharpe_error"], ".3f"),
             f"{group['reward']:+.2e}",
             f"{group['moved']:.1%}",
         )

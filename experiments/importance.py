@@ -84,7 +84,9 @@ def permutation_importance(
     block: int = BLOCK,
     progress: Callable[[float], None] = lambda done: None,
 ) -> list[Importance]:
-    """Play the agent with each group of inputs shuffled in time; most important first.
+    """Play the agent with each group of inputs shuffled in time.
+
+    The group whose loss costs most is first; those that move no weight are last.
 
     Args:
         agent: Fitted.
@@ -116,7 +118,12 @@ def permutation_importance(
             made.append(_loss(agent, market, seen, task, base))
             progress((number + (repeat + 1) / repeats) / len(groups))
         found.append(Importance(group, members, *np.array(made).T))
-    return sorted(found, key=lambda each: -float(np.nan_to_num(each.sharpe.mean())))
+    return sorted(found, key=_rank)
+
+
+def _rank(found: Importance) -> tuple[bool, float]:
+    """The most Sharpe ratio lost first; what moves no weight last."""
+    return not found.moved.any(), -float(np.nan_to_num(found.sharpe.mean()))
 
 
 def shuffled_rows(total: int, first: int, block: int, rng: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ import torch
 
 from agents import AGENTS
 from agents.base import Agent, Task
-from agents.response import Response, slopes
+from agents.response import NoNetwork, Part, Response, blend, slopes
 from envs.costs import ProportionalCost
 from experiments.cli import main
 from experiments.explain import spells
@@ -129,10 +129,10 @@ def test_drivers_add_up_and_the_sentence_names_the_largest(rng):
         "limits": ["max_weight"],
     }
     assert reason("ppo", why) == (
-        "On 2018-02-05 ppo held 30.0% a (20.0% on average): its weight was 35.0%, +10.00 points "
-        "from that of an average day, driven by momentum of a (+8.00 points), spread (-3.00 "
-        "points) and b held (+2.00 points); all other inputs made +3.00 points; then max_weight "
-        "moved the target."
+        "On 2018-02-05 ppo held 30.0% a (20.0% on average): its network's weight was 35.0%, "
+        "+10.00 points from that of an average day, driven by momentum of a (+8.00 points), "
+        "spread (-3.00 points) and b held (+2.00 points); all other inputs made +3.00 points; "
+        "then max_weight moved the target."
     )
 
 
@@ -151,8 +151,20 @@ AGENTS_OF_EACH_KIND = {
     "ppo": {"steps": 256, "num_envs": 8, "n_steps": 8, "evaluations": 1, "lookback": 10},
     "sac": {"steps": 200, "num_envs": 4, "learning_starts": 50, "evaluations": 1, "lookback": 10},
     "dqn": {"steps": 320, "num_envs": 8, "evaluations": 1, "lookback": 10},
+    "qrdqn": {"steps": 320, "num_envs": 8, "evaluations": 1, "lookback": 10},
+    "a2c": {"steps": 128, "num_envs": 8, "n_steps": 8, "evaluations": 1, "lookback": 10},
+    "td3": {"steps": 120, "num_envs": 4, "learning_starts": 50, "evaluations": 1, "lookback": 10},
+    "tqc": {"steps": 120, "num_envs": 4, "learning_starts": 50, "evaluations": 1, "lookback": 10},
+    "recurrent_ppo": {"steps": 64, "num_envs": 4, "n_steps": 8, "evaluations": 1, "lookback": 10},
     "policy_gradient": {"steps": 3, "evaluations": 1, "lookback": 10},
     "lstm": {"epochs": 2, "lookback": 10, "hidden": 8},
+    "forecast": {"forecaster": "gru(epochs=1, lookback=10, width=8)"},
+    "stacking": {"forecasters": "mean, ridge(lookback=3), gru(epochs=1, lookback=10, width=8)"},
+    "ensemble": {
+        "members": "ppo(steps=128, num_envs=8, n_steps=8, evaluations=1, lookback=10), "
+        "lstm(epochs=1, lookback=5, hidden=8), risk_parity",
+        "band": 0.0,
+    },
 }
 
 
@@ -173,6 +185,85 @@ def test_every_kind_of_network_answers_as_it_acts_and_is_explained_completely(ma
     found = integrated_gradients(response, (0, 1), (64, 128, 256, 512))
     assert found.relative_error < 0.02
     assert found.features.shape[1:] == tuple(response.features.shape)
+
+
+def test_a_blend_has_the_attributions_of_its_parts(rng):
+    """Shares of linear answers: each part's own attributions, times its share, in its columns."""
+    (one, first), (two, second) = linear(rng), linear(rng)
+    two = dataclasses.replace(two, features=two.features[1:], context=two.context[1:, :0])
+
+    def shorter(features, context, held):
+        padding = features.new_zeros(len(features), 1, M, F)
+        whole = torch.cat([padding, features], 1)
+        return torch.einsum("blmf,lmfn->bn", whole, torch.tensor(second["features"]).to(whole))
+
+    two = dataclasses.replace(two, answer=shorter, context_names=())
+    rest = np.array([0.1, 0.2, 0.3, 0.4])
+    held = np.full(N, 0.25)
+    both = blend([Part("ppo", 0.25, one), Part("gru", 0.5, two)], rest, held)
+    now = 0.25 * one.now() + 0.5 * two.now() + torch.tensor(rest, dtype=torch.float32)
+    np.testing.assert_allclose(both.now(), now, atol=1e-6)
+    found = integrated_gradients(both, (1,), (32,))
+    own = 0.25 * first["features"][..., 1] * one.features.numpy()
+    np.testing.assert_allclose(found.features[0, :, :, :F], own, atol=1e-5)
+    others = 0.5 * second["features"][1:, :, :, 1] * two.features.numpy()
+    np.testing.assert_allclose(found.features[0, 1:, :, F:], others, atol=1e-5)
+    assert not found.features[0, 0, :, F:].any()
+    np.testing.assert_allclose(
+        found.context[0], 0.25 * first["context"][..., 1] * one.context.numpy(), atol=1e-5
+    )
+    assert not found.held.any()
+    assert both.feature_names == (
+        "ppo: momentum",
+        "ppo: volatility",
+        "gru: momentum",
+        "gru: volatility",
+    )
+    assert both.context_names == ("ppo: spread", "ppo: yield")
+
+
+def test_ensembles_of_forecasters_answer_with_the_mean_forecast(make_market):
+    market = make_market(260, 3)
+    agent = AGENTS["ensemble"](members="forecast(forecaster=ridge), lstm(epochs=1, lookback=5)")
+    agent.fit(market[:180], market[160:], task=Task(cost=None), seed=0)
+    response = agent.response(market, np.array([0.4, 0.3, 0.2, 0.1]))
+    assert response.meaning == "forecast"
+    mean = np.mean([each.agent.forecaster.predict(market) for each in agent.members], axis=0)
+    np.testing.assert_allclose(response.now(), mean, atol=1e-6)
+
+
+def test_inputs_stay_the_same_ones_while_shares_change(make_market):
+    """What one day is left to and the next is not keeps its place, with nothing to say."""
+    market = make_market(400, 3)
+    members = "forecast(forecaster=ridge), lstm(epochs=1, lookback=5), equal_weight"
+    agent = AGENTS["ensemble"](members=members, weighting="best", period="month", window=20)
+    agent.fit(market[:180], market[160:260], task=Task(cost=None), seed=0)
+    seen = set()
+    for row in range(300, 400, 20):
+        history = market.upto(row)
+        response = agent.response(history, np.full(4, 0.25))
+        shares = agent.shares(history)[:2]
+        expected = np.zeros(4)
+        for share, member in zip(shares, agent.members, strict=False):
+            expected += share * member.agent.forecaster.predict(history)
+        np.testing.assert_allclose(response.now(), expected, atol=1e-6)
+        seen.add((response.features.shape, response.feature_names, response.note))
+    assert len(seen) == 1
+    assert seen.pop()[2] == "not attributed: what comes from equal_weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("ensemble", {"members": "equal_weight, inverse_volatility"}),
+        ("stacking", {"forecasters": "mean, factor_model"}),
+    ],
+)
+def test_where_no_part_has_a_network_there_is_nothing_to_differentiate(make_market, name, settings):
+    market = make_market(260, 3)
+    agent = AGENTS[name](**settings).fit(market[:180], market[120:], task=Task(cost=None), seed=0)
+    with pytest.raises(NoNetwork, match=f"{name}: no.* has a network"):
+        agent.response(market, np.full(4, 0.25))
 
 
 class Follower(Agent):
