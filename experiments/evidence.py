@@ -1,8 +1,7 @@
 """What a Sharpe ratio is worth: against a reference, against luck, against harder rules.
 
 `against` compares one agent with the reference, as it was and under harder rules; `over_all` looks
-at all agents of a comparison at once, because the best of many looks good by luck alone. Where one
-series an agent is needed, its seeds are held side by side in equal parts.
+at all agents of a comparison at once, because the best of many looks good by luck alone.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from experiments.statistics import (
     probabilistic_sharpe_ratio,
     probability_of_backtest_overfitting,
     probability_of_improvement,
+    sharpe_contributions,
     sharpe_difference,
     superior_predictive_ability,
 )
@@ -120,24 +120,27 @@ def over_all(groups: Mapping[str, Sequence[Run]], reference: str | None, draw: M
         ability); "stepwise": the agents that are, found by steps; "best_set": agents among which
         the best is with 95 % (model confidence set), "best_set_p" their p-values; "overfitting":
         the probability that the best of one half of the days is below the median in the other.
-        Entries that cannot be computed are left out.
+        Entries that cannot be computed are left out. The first three compare the mean Sharpe ratio
+        of an agent's seeds; the last one its seeds held side by side in equal parts.
 
     """
-    series = {name: excess_returns(runs).mean(axis=1) for name, runs in groups.items()}
-    series = {name: values for name, values in series.items() if np.ptp(values) > 1e-12}
+    returns = {name: excess_returns(runs) for name, runs in groups.items()}
+    series = {name: sharpe_contributions(each).mean(axis=1) for name, each in returns.items()}
+    series = {name: values for name, values in series.items() if np.isfinite(values).all()}
     found: Row = {}
     if len(series) < 2:
         return found
     names, panel = list(series), np.column_stack(list(series.values()))
     if len(panel) >= 2 * BLOCKS:
-        found["overfitting"] = probability_of_backtest_overfitting(panel, BLOCKS)
-    kept = model_confidence_set(panel, measure="sharpe", **draw)
+        held = np.column_stack([returns[name].mean(axis=1) for name in names])
+        found["overfitting"] = probability_of_backtest_overfitting(held, BLOCKS)
+    kept = model_confidence_set(panel, **draw)
     found["best_set"] = [name for name, held in zip(names, kept.included, strict=True) if held]
     found["best_set_p"] = dict(zip(names, kept.p_values.tolist(), strict=True))
     if reference in series:
         others = [name for name in names if name != reference]
         lead = np.column_stack([series[name] for name in others])
-        test = superior_predictive_ability(lead, series[reference], measure="sharpe", **draw)
+        test = superior_predictive_ability(lead, series[reference], **draw)
         found["superior"] = test.p_value
         better = zip(others, test.superior, strict=True)
         found["stepwise"] = [name for name, is_better in better if is_better]

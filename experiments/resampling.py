@@ -198,8 +198,8 @@ def sharpe_difference(
     resample; with q the quantile of |d* - d| / s*, the interval is d +- q s, and the p-value is the
     share of resamples with |d* - d| / s* >= |d| / s. Zero lies outside the interval when the
     p-value is below 1 - confidence. Where there was none, a nominal 5 % claimed a difference in 4
-    to 5 % of cases (500 periods, independent or with autocorrelation 0.3), 6 % with five or ten
-    seeds that differ, but 19 % with three.
+    to 5 % of cases (500 periods, independent or with autocorrelation 0.3), 5 % with five or ten
+    seeds that differ, 6 to 8 % with three, but up to 14 % with two.
 
     Args:
         returns: Simple per-period returns, shape (T,), or (T, S) for S seeds; in excess of the

@@ -145,6 +145,24 @@ def test_all_agents_at_once_are_the_published_tests_on_their_paths():
     assert found["stepwise"] == []
 
 
+def test_many_mediocre_seeds_are_not_called_superior_for_averaging_out():
+    """Each is as noisy as the reference and earns the same; held together they are calmer."""
+    own = np.random.default_rng(3).normal(0, 0.04, (6, T))
+    own -= own.mean(axis=1, keepdims=True)
+    reference, *others = (BASE + 0.008 + step for step in own)
+    base, seeds = (
+        make("equal_weight", reference),
+        [make("ppo", path, seed=i) for i, path in enumerate(others)],
+    )
+    mix = make("mix", np.mean(others, axis=0))
+    draw = {"n_resamples": 400, "rng": 0}
+    together = over_all({"equal_weight": [base], "mix": [mix]}, "equal_weight", draw)
+    found = over_all({"equal_weight": [base], "ppo": seeds}, "equal_weight", draw)
+    assert together["superior"] < 0.01 < 0.2 < found["superior"]
+    assert together["best_set"] == ["mix"]
+    assert found["best_set"] == ["equal_weight", "ppo"]
+
+
 def test_probability_and_deflation_use_the_runs_own_moments():
     returns = np.random.default_rng(5).standard_t(4, T) * 0.01 + 0.0006
     row = alone([make("ppo", returns)], 252.0, Trials(7, 0.002))
