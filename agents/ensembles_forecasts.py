@@ -94,7 +94,7 @@ class StackedForecaster(Forecaster):
 
         """
         self.check(history)
-        parts, rest, others = [], np.zeros(history.n_assets), []
+        parts, rest, others = list[Part](), np.zeros(history.n_assets), list[str]()
         for part, share in zip(self.parts, self.shares.tolist(), strict=True):
             try:
                 parts.append(Part(part.title, share, part.response(history, weights)))

@@ -70,9 +70,11 @@ def _panels(kept: dict[str, Any], number: int, name: str) -> dict[str, Markup]:
             f"assets-{number}",
             f"{name}: gradients by asset seen and asset answered for",
         )
-    groups = {each["group"]: each["sharpe"] for each in kept["importance"]}
-    errors = [each["sharpe_error"] or 0.0 for each in kept["importance"]]
-    drawn["Sharpe ratio lost when shuffled in time"] = _svg(
+    has_ratio = all(each["sharpe"] is not None for each in kept["importance"])
+    lost, called = ("sharpe", "Sharpe ratio") if has_ratio else ("reward", "Reward a period")
+    groups = {each["group"]: each[lost] for each in kept["importance"]}
+    errors = [each[f"{lost}_error"] or 0.0 for each in kept["importance"]]
+    drawn[f"{called} lost when shuffled in time"] = _svg(
         bars(groups, errors), f"importance-{number}", f"{name}: permutation importance", groups
     )
     if kept["limits"]:

@@ -37,12 +37,17 @@ def print_runs(runs: Sequence[Run]) -> None:
     rows = []
     for run in runs:
         last = run.metrics.iloc[-1]
-        rows.append({key: float(last[f"test/{key}"]) for key in MEASURES})
+        rows.append({key: _number(last[f"test/{key}"]) for key in MEASURES})
     days = runs[0].backtest.index
     _print_measures([_title(run) for run in runs], rows)
     Console(width=100, highlight=False).print(
         f"Test days {days[0]:%Y-%m-%d} .. {days[-1]:%Y-%m-%d}. {NOTE}"
     )
+
+
+def _number(value: float | None) -> float:
+    """What was measured; nan where the file has null, as for a Sharpe ratio of cash alone."""
+    return float("nan") if value is None else float(value)
 
 
 def print_paths(made: Sequence[Evaluation]) -> None:

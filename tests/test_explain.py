@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -147,7 +148,7 @@ def test_slopes_are_numpys():
             )
 
 
-AGENTS_OF_EACH_KIND = {
+AGENTS_OF_EACH_KIND: dict[str, dict[str, Any]] = {
     "ppo": {"steps": 256, "num_envs": 8, "n_steps": 8, "evaluations": 1, "lookback": 10},
     "sac": {"steps": 200, "num_envs": 4, "learning_starts": 50, "evaluations": 1, "lookback": 10},
     "dqn": {"steps": 320, "num_envs": 8, "evaluations": 1, "lookback": 10},
@@ -413,6 +414,20 @@ def test_without_captum_the_extra_is_named(rng, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(ValueError, match=r"pip install 'allocgym\[explain\]'"):
         integrated_gradients(response, (0,))
+
+
+def test_without_a_sharpe_ratio_the_report_shows_the_reward_lost(here, capsys):
+    """Who holds cash alone has returns over cash that do not vary."""
+    data = ("--data", "files", "--data.options.path", "prices.csv", "--workers", "1")
+    run = "results/idle/cash/seed_000"
+    assert main(["train", "--agent", "cash", "--experiment", "idle", *data]) == 0
+    assert main(["explain", run, "--repeats", "1"]) == 0
+    assert "n/a" in capsys.readouterr().out
+    assert (
+        json.loads((here / run / "explanation.json").read_text())["importance"][0]["sharpe"] is None
+    )
+    assert main(["report", run, "--output", "idle.html"]) == 0
+    assert "Reward a period lost when shuffled in time" in Path("idle.html").read_text()
 
 
 def test_a_damaged_explanation_is_named(here, capsys):
