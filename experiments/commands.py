@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from experiments.config import CompareConfig, DataConfig, ExperimentConfig, TaskConfig
 from experiments.examples import EXAMPLES, GOING_ON
-from experiments.options import Option, agent_options, options_of, show_help
+from experiments.options import Option, agent_options, options_of, show_help, unset
 from experiments.settings import (
     agent_config,
     agent_name,
@@ -180,8 +180,8 @@ def evaluate(argv: list[str]) -> int:
     options = [
         Option("start", str | None, None, "Date of the first decision.", group),
         Option("output", str | None, None, "File for the path, .parquet or .csv.", group),
-        *options_of(DataConfig, "data.", "Data that differ from the run's own."),
-        *options_of(TaskConfig, "task.", "Costs, limits and rules that differ from the run's own."),
+        *unset(options_of(DataConfig, "data.", "Data, where they differ from the run's own.")),
+        *unset(options_of(TaskConfig, "task.", "Rules, where they differ from the run's own.")),
     ]
     if "help" in line.flags:
         return _help("evaluate", options, evaluate)

@@ -15,7 +15,7 @@ from rich.text import Text
 from experiments.config import DataConfig
 from experiments.explanations import FILE
 from experiments.monitor_commands import as_json, one_run
-from experiments.options import options_of, show_help
+from experiments.options import options_of, show_help, unset
 from experiments.settings import build, read_tokens, resolve
 from experiments.yaml_file import Document
 from market.errors import SettingError
@@ -43,7 +43,7 @@ def explain(argv: list[str]) -> int:
     line = read_tokens(argv, flags=FLAGS)
     options = [
         *options_of(ExplainSettings, "", "What is asked."),
-        *options_of(DataConfig, "data.", "Data that differ from the run's own."),
+        *unset(options_of(DataConfig, "data.", "Data, where they differ from the run's own.")),
     ]
     if "help" in line.flags or not line.words:
         usage = "RUN [--json] [--key value ...]"

@@ -21,7 +21,7 @@ import pandas as pd
 
 from agents.base import Agent, Task
 from agents.rollout import Rollout, roll
-from experiments.changes import change_points
+from experiments.changes import LEAST, change_points
 from experiments.config import ExperimentConfig
 from experiments.drift import (
     WindowTest,
@@ -31,10 +31,12 @@ from experiments.drift import (
     volatility_test,
 )
 from experiments.evaluate import PINNED, check_market, load_agent
+from experiments.monitor_notes import notes
 from experiments.plan import make_task, read_market
 from experiments.regimes import RegimeModel, market_returns
 from experiments.runs import Run
 from market import DataError, Market, SettingError
+from market.errors import InputError
 
 CHECKS = ("features", "performance", "regimes", "volatility", "turnover", "cost")
 LEAST_DAYS = 20
@@ -143,17 +145,18 @@ def monitor(
 
     """
     agent, span = load_agent(run, config.agent.name), read_span(run, config, changes, settings)
-    before, after = paths(agent, make_task(config.task), span)
+    task = make_task(config.task)
+    before, after = paths(agent, task, span)
     level, per_year = settings.level / len(CHECKS), span.market.periods_per_year
     rng = np.random.default_rng(settings.seed)
     pairs = {key: (before[key].to_numpy(), after[key].to_numpy()) for key in before}
     found = {
-        "features": _features(span, level),
+        "features": _features(span, level, rng),
         "performance": _performance(before, after, span, level, rng),
-        "regimes": _regimes(span, settings, level),
-        "volatility": _window(volatility_test(*pairs["excess"]), level, np.sqrt(per_year)),
-        "turnover": _window(mean_test(*pairs["turnover"]), level, per_year),
-        "cost": _window(mean_test(*pairs["cost"]), level, per_year),
+        "regimes": _regimes(span, settings, level, rng),
+        "volatility": _window(volatility_test(*pairs["excess"], rng), level, np.sqrt(per_year)),
+        "turnover": _window(mean_test(*pairs["turnover"], rng), level, per_year),
+        "cost": _window(mean_test(*pairs["cost"], rng), level, per_year),
     }
     about = {
         "run": str(run.path),
@@ -165,7 +168,9 @@ def monitor(
         "level": settings.level,
         "level_of_a_check": level,
     }
-    return Report(about, found, _notes(run, span))
+    history = agent.lookback + task.decision_lag
+    said = notes(run, span.known, span.market, span.first, history)
+    return Report(about, found, said)
 
 
 def read_span(
@@ -175,7 +180,7 @@ def read_span(
     other = "source" in changes or "options" in changes
     free: dict[str, Any] = dict.fromkeys(PINNED) if other else {"end": None}
     market = read_market(dataclasses.replace(config.data, **(free | dict(changes))))
-    known = read_market(config.data) if other else market
+    known = _own_market(run, config) if other else market
     for data in (known, market):
         check_market(run, data)
     for key in ("feature_names", "context_names"):
@@ -198,6 +203,14 @@ def read_span(
         )
     end = min(known_end, days[0] - pd.Timedelta(days=1))
     return Span(known, market, pd.Timestamp(str(config.split.train_end)), end, days[0])
+
+
+def _own_market(run: Run, config: ExperimentConfig) -> Market:
+    """The data the run was made with, which other data are held against."""
+    try:
+        return read_market(config.data)
+    except InputError as error:
+        raise DataError(f"{run.path}: its own data, which must be at hand: {error}") from error
 
 
 def as_date(key: str, text: str) -> pd.Timestamp:
@@ -259,8 +272,9 @@ def feature_table(market: Market) -> pd.DataFrame:
     return pd.DataFrame(columns, market.dates)
 
 
-def _features(span: Span, level: float) -> dict[str, Any]:
-    table = feature_drift(feature_table(span.train()), feature_table(span.market[span.new_rows()]))
+def _features(span: Span, level: float, rng: np.random.Generator) -> dict[str, Any]:
+    train, new = feature_table(span.train()), feature_table(span.market[span.new_rows()])
+    table = feature_drift(train, new, rng)
     table = table.sort_values(["p_adjusted", "statistic"], ascending=[True, False])
     rows = [{"feature": str(name), **row} for name, row in table.to_dict("index").items()]
     drifted = [row["feature"] for row in rows if row["p_adjusted"] <= level]
@@ -290,7 +304,7 @@ def _performance(
         }
         for a, b in itertools.pairwise(edges)
     ]
-    is_new = dates[found.best] >= after.index[0]
+    is_new = found.best > len(returns) - len(after) - LEAST  # where it was is not known to the day
     return {
         "p_value": found.p_value,
         "alarm": bool(found.p_value <= level and is_new),
@@ -299,7 +313,9 @@ def _performance(
     }
 
 
-def _regimes(span: Span, settings: MonitorSettings, level: float) -> dict[str, Any]:
+def _regimes(
+    span: Span, settings: MonitorSettings, level: float, rng: np.random.Generator
+) -> dict[str, Any]:
     """How likely each regime is, and whether the new days fit any of them."""
     train, rows = market_returns(span.train())[1:], span.new_rows()
     model = RegimeModel.fit(train, settings.regimes, settings.seed)
@@ -308,7 +324,7 @@ def _regimes(span: Span, settings: MonitorSettings, level: float) -> dict[str, A
     probabilities, density = model.filter(joined)
     n_new = rows.stop - rows.start
     past, new = slice(0, len(train)), slice(len(joined) - n_new, len(joined))
-    test = lower_mean_test(density[past], density[new])
+    test = lower_mean_test(density[past], density[new], rng)
     return {
         **_window(test, level),
         "names": list(model.names),
@@ -323,16 +339,3 @@ def _window(test: WindowTest, level: float, factor: float = 1.0) -> dict[str, An
     """A test's numbers, a year where a factor says how many periods that is."""
     measured = {key: factor * value for key, value in test._asdict().items() if key != "p_value"}
     return {"p_value": test.p_value, "alarm": bool(test.p_value <= level), **measured}
-
-
-def _notes(run: Run, span: Span) -> list[str]:
-    """What the reader should know: data that were revised, days the agent knew."""
-    found = []
-    data = run.manifest.get("data", {})
-    if data.get("end") and pd.Timestamp(data["end"]) in span.known.dates:
-        same = span.known[: data["end"]].fingerprint() == data.get("sha256")
-        if not same:
-            found.append(f"{span.known.name}: data up to {data['end']} are not those of the run")
-    if span.first <= pd.Timestamp(str(run.config.get("split", {}).get("valid_end"))):
-        found.append("some new days were used to train or to choose the agent")
-    return found

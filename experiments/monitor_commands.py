@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import DataConfig, ExperimentConfig
-from experiments.options import Option, options_of, show_help
+from experiments.options import Option, options_of, show_help, unset
 from experiments.settings import build, read_tokens, resolve
 from experiments.yaml_file import Document
 from market.errors import SettingError
@@ -49,7 +49,7 @@ def monitor(argv: list[str]) -> int:
         *options_of(MonitorSettings, "", "The checks."),
         Option("output", str | None, None, "File for the report, .json.", "The checks."),
         Option("retrain", str | None, None, "Last day a refit may know.", "A refit."),
-        *options_of(DataConfig, "data.", "Data that differ from the run's own, or carry on."),
+        *unset(options_of(DataConfig, "data.", "Data, where they differ from the run's own.")),
     ]
     if "help" in line.flags or not line.words:
         usage = "RUN [--json] [--replace] [--key value ...]"

@@ -41,7 +41,7 @@ def print_report(found: dict[str, Any]) -> None:
     said = f"attention: {', '.join(alarms)}" if alarms else "nothing these checks can see changed"
     console.print(
         f"Status {found['status']}: {said}. A check alarms below {level:.4f}, so that unchanged "
-        f"days raise any alarm in {found['level']:.0%} of reports."
+        f"days raise any alarm in at most about {found['level']:.0%} of reports."
     )
 
 
@@ -59,7 +59,7 @@ def _finding(name: str, check: dict[str, Any]) -> str:
     value, middle, low, high = (
         format(check[k], form) for k in ("value", "expected", "low", "high")
     )
-    measured = f"{value}, in windows of the past {middle} ({low} to {high})"
+    measured = f"{value}, expected {middle} ({low} to {high})"
     if name != "regimes":
         return f"{measured} a year"
     shares = ", ".join(
@@ -67,7 +67,8 @@ def _finding(name: str, check: dict[str, Any]) -> str:
         for regime, now, before in zip(check["names"], check["new"], check["training"], strict=True)
     )
     return (
-        f"{shares}; last day {check['names'][-1]} {check['last_day'][-1]:.0%}; log score {measured}"
+        f"{shares}; last day {check['names'][-1]} {check['last_day'][-1]:.0%}; fit (mean log "
+        f"likelihood) {measured}"
     )
 
 

@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, get_type_hints
 
 import jsonargparse
@@ -44,6 +44,11 @@ def options_of(kind: type, prefix: str = "", group: str = "") -> Iterator[Option
             yield from options_of(hint, f"{key}.", title)
         elif not entry.metadata.get("hidden"):
             yield Option(key, hint, _default(entry), texts.get(entry.name, ""), group)
+
+
+def unset(options: Iterable[Option]) -> list[Option]:
+    """The same without defaults: what is not given is the run's own."""
+    return [option._replace(default=None) for option in options]
 
 
 def agent_options(kind: type, name: str) -> Iterator[Option]:

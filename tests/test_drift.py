@@ -5,15 +5,17 @@ import pandas as pd
 import pytest
 from hmmlearn.hmm import GaussianHMM
 from scipy.signal import lfilter
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, permutation_test
 
 from experiments.changes import LEAST, change_points, cut_gains, scaled
 from experiments.drift import (
+    DEALS,
+    Blocks,
     feature_drift,
-    ks_of_windows,
     ks_statistic,
     lower_mean_test,
     mean_test,
+    memory,
     volatility_test,
 )
 from experiments.regimes import RegimeModel, market_returns
@@ -41,24 +43,77 @@ def test_the_statistic_is_scipys(rng, ties):
     )
 
 
-def test_windows_are_compared_with_their_rest(rng):
-    """On a series of few values the grid holds them all, so scipy's statistic is met exactly."""
-    series = rng.integers(0, 30, 120).astype(float)
-    found = ks_of_windows(series, 25)
-    for shift in (0, 1, 60, 119):
-        inside = (np.arange(95, 120) + shift) % 120
-        rest = np.setdiff1d(np.arange(120), inside)
-        assert found[shift] == pytest.approx(ks_2samp(series[inside], series[rest]).statistic)
+def test_blocks_are_whole_and_the_first_deal_is_what_happened(rng):
+    blocks = Blocks.cut(103, 45, 20.0)
+    assert blocks.n_new == 2
+    np.testing.assert_array_equal(blocks.starts, [0, 20, 41, 61, 82, 103, 125])
+    np.testing.assert_array_equal(blocks.sizes, [20, 21, 20, 21, 21, 22, 23])
+    deals = blocks.deals(rng)
+    np.testing.assert_array_equal(deals[0], [5, 6, 0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(np.sort(deals, axis=1), np.tile(np.arange(7), (len(deals), 1)))
+    assert np.bincount(deals[1:, 0]) / DEALS == pytest.approx(np.full(7, 1 / 7), abs=0.03)
+    series = rng.normal(size=148)
+    assert blocks.sums(series)[5] == pytest.approx(series[103:125].sum())
+
+
+def test_the_mean_is_tested_as_scipy_permutes_block_means(rng):
+    """Blocks of ten days that remember nothing: scipy exchanges their means."""
+    series = rng.normal(size=720)
+    series[600:] += 0.1
+    assert memory(series[:600]) == 10
+    found = mean_test(series[:600], series[600:], rng)
+    means = series.reshape(72, 10).mean(axis=1)
+    expected = permutation_test(
+        (means[60:], means[:60]),
+        lambda x, y, axis: np.abs(x.mean(axis) - y.mean(axis)),
+        vectorized=True,
+        n_resamples=9999,
+        alternative="greater",
+        rng=rng,
+    ).pvalue
+    assert found.p_value == pytest.approx(expected, abs=0.04)
+    assert 0.02 < expected < 0.9
+    assert found.expected == pytest.approx(series[:600].mean())
 
 
 def test_planted_drift_is_found_and_named(rng):
     panel = features(rng, 1200)
     panel.loc[1000:, "d"] += 2.0
-    table = feature_drift(panel[:1000], panel[1000:])
+    table = feature_drift(panel[:1000], panel[1000:], rng)
     assert table["p_adjusted"].idxmin() == "d"
     assert table["p_adjusted"]["d"] <= 0.05 / 6
     assert table["p_adjusted"].drop("d").min() > 0.05
     assert table["statistic"]["d"] == ks_2samp(panel["d"][:1000], panel["d"][1000:]).statistic
+    assert table["recent"]["d"] == ks_2samp(panel["d"][:1000], panel["d"][1150:]).statistic
+
+
+@pytest.mark.parametrize("since", [650, 840, 1060])
+def test_a_change_is_found_wherever_in_the_new_days_it_began(rng, since):
+    """New days nearly as many as the past, wilder from some day on: an alarm in every case."""
+    series = rng.normal(size=1250)
+    series[since:] *= 3.0
+    past, new = (pd.DataFrame({"x": part}) for part in np.split(series, [650]))
+    table = feature_drift(past, new, rng)
+    assert table["p_adjusted"]["x"] <= 0.05 / 6
+    found = volatility_test(series[:650], series[650:], rng)
+    assert found.p_value <= 0.05 / 6
+    assert found.value > found.high
+    assert mean_test(np.abs(series[:650]), np.abs(series[650:]), rng).p_value <= 0.05 / 6
+
+
+def test_a_feature_that_stops_moving_has_drifted(rng):
+    panel = pd.DataFrame(rng.normal(size=(900, 3)), columns=list("abc"))
+    panel.loc[600:, "b"] = 0.0
+    table = feature_drift(panel[:600], panel[600:], rng)
+    assert list(table.index[table["p_adjusted"] <= 0.05 / 6]) == ["b"]
+
+
+def test_what_remembers_for_years_says_nothing_in_weeks(rng):
+    """A wandering level is elsewhere in its last weeks, as it always is: no alarm."""
+    level = pd.DataFrame({"yield": np.cumsum(rng.normal(size=1060)) + 50.0})
+    assert memory(level["yield"].to_numpy()[:1000]) > 60
+    table = feature_drift(level[:1000], level[1000:], rng)
+    assert table["p_adjusted"]["yield"] > 0.05
 
 
 def test_clean_features_raise_no_more_alarms_than_the_level_allows():
@@ -68,9 +123,10 @@ def test_clean_features_raise_no_more_alarms_than_the_level_allows():
     """
     alarms = naive = 0
     for seed in range(20):
-        panel = features(np.random.default_rng(seed), 900)
+        rng = np.random.default_rng(seed)
+        panel = features(rng, 900)
         past, new = panel[:750], panel[750:]
-        alarms += feature_drift(past, new)["p_adjusted"].min() <= 0.05
+        alarms += feature_drift(past, new, rng)["p_adjusted"].min() <= 0.05
         naive += min(ks_2samp(past[name], new[name]).pvalue for name in panel) <= 0.05 / 5
     assert alarms <= 3
     assert naive >= 8
@@ -78,31 +134,35 @@ def test_clean_features_raise_no_more_alarms_than_the_level_allows():
 
 def test_constant_features_and_other_columns(rng):
     panel = features(rng, 200).assign(flat=1.0)
-    assert feature_drift(panel[:150], panel[150:])["p_adjusted"]["flat"] == 1.0
+    assert feature_drift(panel[:150], panel[150:], rng)["p_adjusted"]["flat"] == 1.0
     with pytest.raises(DataError, match="columns must be"):
-        feature_drift(panel[:150], panel[150:].drop(columns="a"))
+        feature_drift(panel[:150], panel[150:].drop(columns="a"), rng)
     with pytest.raises(DataError, match="8 days"):
-        feature_drift(panel[:150], panel[150:155])
+        feature_drift(panel[:150], panel[150:155], rng)
 
 
 def test_volatility_and_means_of_windows(rng):
     past, calm = rng.normal(0, 0.01, 1000), rng.normal(0, 0.01, 250)
-    same, doubled = volatility_test(past, calm), volatility_test(past, 2 * calm)
+    same, doubled = volatility_test(past, calm, rng), volatility_test(past, 2 * calm, rng)
     assert same.value == pytest.approx(calm.std(ddof=1))
+    assert same.expected == pytest.approx(past.std(ddof=1))
     assert same.low < 0.01 < same.high
+    error = 0.01 / np.sqrt(2 * 250)  # of a standard deviation of 250 normal days
+    assert (same.high - same.low) / (2 * 1.96 * error) == pytest.approx(1.0, abs=0.25)
     assert same.p_value > 0.05 > doubled.p_value
     assert doubled.value > doubled.high
-    turnover = np.abs(past)
-    usual = mean_test(turnover, np.abs(calm))
-    assert usual.value == pytest.approx(np.abs(calm).mean())
-    assert usual.expected == pytest.approx(turnover.mean(), rel=0.05)
-    assert mean_test(turnover, np.abs(calm) + 0.01).p_value < 0.01
-    assert lower_mean_test(past, calm + 0.05).p_value == 1.0
-    assert lower_mean_test(past, calm - 0.05).p_value < 0.01
+    turnover = 1e-7 * np.abs(past)  # however small the numbers are
+    usual = mean_test(turnover, 1e-7 * np.abs(calm), rng)
+    assert usual.value == pytest.approx(1e-7 * np.abs(calm).mean())
+    assert usual.expected == pytest.approx(turnover.mean())
+    assert 0.05 < usual.p_value < 0.999
+    assert mean_test(turnover, 1e-7 * np.abs(calm) + 1e-9, rng).p_value < 0.01
+    assert lower_mean_test(past, calm + 0.05, rng).p_value == 1.0
+    assert lower_mean_test(past, calm - 0.05, rng).p_value < 0.01
 
 
-def test_what_never_happens_is_no_alarm():
-    nothing = mean_test(np.zeros(300), np.zeros(60))
+def test_what_never_happens_is_no_alarm(rng):
+    nothing = mean_test(np.zeros(300), np.zeros(60), rng)
     assert (nothing.value, nothing.p_value) == (0.0, 1.0)
 
 

@@ -96,6 +96,10 @@ def test_a_file_of_later_days_only(here, capsys):
     status, found = check(capsys, "--data.options.path", "later.csv")
     assert status == 0
     assert found["new"][1:] == [f"{later[-1]:%Y-%m-%d}", 125]  # a lookback of 5
+    assert found["notes"] == [
+        "later.csv: its first 5 new days are the agent's history and are not judged; data that "
+        "reach further back have them judged too"
+    ]
     assert found["reference"][1] == f"{DATES[719]:%Y-%m-%d}"
 
 
@@ -105,9 +109,14 @@ def test_only_the_last_days(here, capsys):
 
 
 def test_revised_data_are_noted(here, capsys):
-    write_prices("other.csv", seed=4)
+    frame = pd.read_csv("prices.csv")
+    frame.loc[100:, "BBB"] *= 1.02  # one return is another
+    frame.to_csv("other.csv", index=False)
     _, found = check(capsys, "--data.options.path", "other.csv")
-    assert found["notes"] == []  # the run's own data are as they were
+    assert found["notes"] == [  # the run's own data are as they were
+        "other.csv: returns differ from those of the run's data on 1 of 899 days, first on "
+        f"{DATES[100]:%Y-%m-%d}, BBB"
+    ]
     kept = Path("prices.csv").read_bytes()
     try:
         write_prices("prices.csv", seed=4)
@@ -129,6 +138,28 @@ def test_clean_markets_alarm_no_more_often_than_the_level(here):
         assert isinstance(report, Report)
         alarms += report.status
     assert alarms <= 2
+
+
+def test_without_the_run_s_own_data_it_says_which_are_missing(here, capsys):
+    write_prices("more.csv")
+    Path("prices.csv").rename("away.csv")
+    try:
+        said = refused(capsys, RUN, "--trust", "--data.options.path", "more.csv")
+    finally:
+        Path("away.csv").rename("prices.csv")
+    assert f"{RUN}: its own data, which must be at hand: prices.csv: no such file" in said
+
+
+def test_a_change_just_before_the_new_days_is_an_alarm_too(here, capsys):
+    """Where performance changed is known to within weeks; 10 days before the first new one."""
+    frame = pd.read_csv("prices.csv", index_col="date")
+    lost = 0.01 * np.maximum(np.arange(len(DATES)) - 709, 0)  # 1 % a day from the 710th on
+    (frame * np.exp(-lost)[:, None]).to_csv("falling.csv")
+    status, found = check(capsys, "--data.options.path", "falling.csv")
+    assert status == 1
+    assert "performance" in found["alarms"]
+    likeliest = pd.Timestamp(found["checks"]["performance"]["likeliest"])
+    assert DATES[700] <= likeliest < DATES[720]
 
 
 def refused(capsys, *argv):
