@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from experiments.cli import main
 from experiments.cluster import Desk
 from experiments.compare import run_experiments
 from experiments.config import AgentConfig, DataConfig, ExperimentConfig, SplitConfig
@@ -193,3 +194,22 @@ def test_without_ray_the_extra_is_named(monkeypatch):
 def test_more_workers_than_cores_are_refused(cluster):
     with pytest.raises(SettingError, match="has 2 cores, got 5"):
         capacity(5, cluster.address)
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "walk-forward", "cross-validate", "tune"])
+def test_every_command_that_trains_takes_a_cluster(command, config, monkeypatch, capsys):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    made = config()
+    words = [command, "--cluster", "127.0.0.1:9", "--data", "files", "--results", made.results]
+    words += ["--data.options.path", made.data.options["path"], "--task.cost", "0.002"]
+    agents = ["--agent", "inverse_volatility"] if command in ("train", "tune") else []
+    agents += ["--agent.window", "10"] if command in ("train", "tune") else []
+    words += agents or ["--agents", "equal_weight,buy_and_hold"]
+    words += ["--walk.valid_days", "20"] if command == "walk-forward" else []
+    assert main(words) == 2
+    said = capsys.readouterr().err.strip()
+    assert "nothing answers at 127.0.0.1:9" in said
+    assert "\n" not in said
+    assert not list(Path(made.results).rglob("*.parquet"))
