@@ -16,6 +16,7 @@ from experiments.cli import main
 from experiments.config import AgentConfig, DataConfig, SplitConfig
 from experiments.guard import Guard, LookAheadError
 from experiments.plan import prepare
+from experiments.runs import Run
 from experiments.study import NUMBER, SCORES, open_study, trial_folder
 from experiments.tune_config import TuneConfig
 from experiments.tune_view import report_search
@@ -201,6 +202,9 @@ def test_the_best_settings_are_a_file_that_train_takes(config, tmp_path, capsys)
     assert {key: made["agent"][key] for key in best.params} == best.params
     assert main(["train", str(path), "--seeds", "1", "--trust"]) == 0
     run = tmp_path / "results" / "tune" / "tiny" / "seed_000"
+    tried = {json.dumps(one.params) for one in search.tried.values()}
+    assert history.trials([Run.read(run)]).number == len(tried)  # the run is one of them
+    assert list((trial_folder(search.config, 0) / "of_seed_0").glob("events.out.tfevents.*"))
     scored = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert max(line.get("eval/sharpe", -9.0) for line in scored) == pytest.approx(
         best.user_attrs[SCORES][0]
