@@ -13,6 +13,8 @@ learning in input-driven environments, 2019), and the days' chance is gone from 
 hold the same. With K > 1 both hold where the policy might have traded: what an action is good for
 shows in a few days' returns and not in small differences of V alone, for some bias. Values are
 learned as before, with `gae_lambda`.
+
+Agents that learn from a replay can do the same: `TryingReplayBuffer`.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 
 from agents.device import to_host
+from agents.replay import CompactReplayBuffer
 
 Seen = dict[str, np.ndarray]
 Advantage = Callable[[Seen, np.ndarray, np.ndarray], np.ndarray]
@@ -81,3 +85,41 @@ def over_own_action(model: Any, days: int) -> Advantage:
 def _flat(part: np.ndarray) -> np.ndarray:
     """(steps, environments, ..) -> (M, ..)."""
     return part.reshape(-1, *part.shape[2:])
+
+
+class TryingReplayBuffer(CompactReplayBuffer):
+    """A replay that tries actions anew on the days and with the holdings that are stored.
+
+    Every other action of a sample is drawn at random, the others are those taken; each is held for
+    so many days. One stored day then teaches as many actions as it is sampled.
+
+    Attributes:
+        env: Whose rules say what comes of actions.
+        days: See this module's head.
+
+    """
+
+    env: Any
+    days: int
+
+    def _get_samples(  # type: ignore[override]
+        self, batch_inds: np.ndarray, env: Any = None
+    ) -> DictReplayBufferSamples:
+        stored = super()._get_samples(batch_inds, env)
+        rows, held = (to_host(stored.observations[key]) for key in ("time", "weights"))
+        taken, space = to_host(stored.actions), self.env.action_space
+        fresh = self.rng.uniform(-1.0, 1.0, taken.shape).astype(np.float32)
+        actions = np.where(self.rng.random((len(taken), 1)) < 0.5, fresh, taken)
+        asked = space.low + 0.5 * (actions + 1.0) * (space.high - space.low)
+        now = np.zeros(len(rows), np.int64)
+        came = self.env.tried(rows[:, 0], held, asked, now, self.gamma, self.days)
+        after = {"time": came.rows[:, None], "weights": came.weights.astype(np.float32)}
+        ended = (came.discount == 0.0) & (self.gamma > 0.0)
+        return DictReplayBufferSamples(
+            stored.observations,
+            self._tensor(actions),
+            {key: self._tensor(part) for key, part in after.items()},
+            self._tensor(ended[:, None].astype(np.float32)),
+            self._tensor(came.reward[:, None].astype(np.float32)),
+            self._tensor(came.discount[:, None].astype(np.float32)),
+        )

@@ -12,6 +12,7 @@ from torch import nn
 
 from agents.allocation_values import AllocationValues
 from agents.base import Task
+from agents.counterfactual import TryingReplayBuffer
 from agents.learner import LearnerSettings
 from agents.q_learning import Population
 from agents.replay import CompactReplayBuffer
@@ -38,10 +39,12 @@ class OffPolicySettings(LearnerSettings):
     tau: float = 0.01  # share of the parameters the slow networks take over at each update
     n_steps: int = 1  # rewards before values are believed
     max_grad_norm: float = 100.0  # gradients of a greater norm are scaled down to it
+    counterfactual: int = 0  # days what is tried anew in the replay is held; 0: nothing is
     known_price: bool = False  # critics value what is held after the trade, less its measured price
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self, counterfactual="[0, inf)")
         whole = ("buffer_size", "batch_size", "train_every", "updates", "n_steps")
         require(self, **dict.fromkeys(whole, "[1, inf)"), learning_starts="[0, inf)")
         require(self, tau="(0, 1]", max_grad_norm="(0, inf)")
@@ -63,12 +66,19 @@ class OffPolicyAgent(SB3Agent):
     def model_settings(self) -> dict[str, Any]:
         """Replay, and the algorithm's own."""
         keys = ("buffer_size", "batch_size", "learning_starts", "tau", *self.own)
-        own = {key: getattr(self.settings, key) for key in keys}
-        return own | updates_and_replay(self.settings)
+        own = {key: getattr(self.settings, key) for key in keys} | updates_and_replay(self.settings)
+        if self.settings.counterfactual:
+            own["replay_buffer_class"] = TryingReplayBuffer
+        return own
 
     def model(self, market: Market, task: Task, seed: int) -> Any:
         """With clipped gradients, which stable-baselines3 does not have; told what trades cost."""
         model = super().model(market, task, seed)
+        if self.settings.counterfactual:
+            model.replay_buffer.env, model.replay_buffer.days = (
+                model.env,
+                self.settings.counterfactual,
+            )
         if self.settings.known_price:
             rng = np.random.default_rng([seed, 2])
             points = rng.dirichlet(np.ones(market.n_assets), 4 * market.n_assets)

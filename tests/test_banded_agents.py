@@ -24,7 +24,7 @@ ROLLOUT: dict[str, Any] = {"n_steps": 32, "batch_size": 128, "steps": 3_000}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo": ("ppo", ROLLOUT | {"band": True, "counterfactual": 1, "own_critic": True}),
     "recurrent_ppo": ("recurrent_ppo", ROLLOUT | {"band": True}),
-    "sac": ("sac", REPLAY | {"band": True, "known_price": True}),
+    "sac": ("sac", REPLAY | {"band": True, "known_price": True, "counterfactual": 2}),
     "td3": ("td3", REPLAY | {"known_price": True}),
     "tqc": ("tqc", REPLAY | {"band": True, "known_price": True, "n_quantiles": 5}),
 }
@@ -156,6 +156,31 @@ def test_what_is_tried_can_be_held_for_days():
         np.testing.assert_allclose(tried.weights[i], end / end.sum(), rtol=0.0, atol=1e-9)
         assert tried.rows[i] == rows[i] + days
         assert tried.discount[i] == pytest.approx(0.9**days)
+
+
+def test_a_replay_tries_actions_anew():
+    """Rewards and what follows are those of the actions shown, half of which were never taken."""
+    market = revealing_market(120)
+    agent = built("sac", steps=400, learning_starts=100)
+    agent._shape = agent._shape.of(market)
+    model = agent.model(market, TASK, 0)
+    model.learn(300)
+    stored = model.replay_buffer.actions[: model.replay_buffer.size()].reshape(-1, 4)
+    sample = model.replay_buffer.sample(200)
+    seen, next_seen = sample.observations, sample.next_observations
+    known = (sample.actions.numpy()[:, None] == stored).all(-1).any(-1)
+    assert 0.3 < known.mean() < 0.7
+    rows, held = seen["time"].numpy()[:, 0], seen["weights"].double().numpy()
+    target = BandedScores().target(4.0 * sample.actions.numpy(), held, rows)
+    going = rows < 117  # the data end at row 119
+    np.testing.assert_array_equal(next_seen["time"].numpy()[going, 0], rows[going] + 2)
+    after = target[going] * (1.0 + market.returns[rows[going] + 1])
+    after = after * (1.0 + market.returns[rows[going] + 2])
+    np.testing.assert_allclose(
+        next_seen["weights"].numpy()[going], after / after.sum(-1, keepdims=True), atol=1e-6
+    )
+    np.testing.assert_allclose(sample.discounts.numpy()[going], 0.25, atol=1e-7)
+    assert (sample.dones == 0.0).all()
 
 
 def test_some_episodes_start_from_random_weights():

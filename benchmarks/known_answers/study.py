@@ -24,6 +24,7 @@ from market.sources.optimum import Optimum
 STORE = Path("results") / "known_answers.jsonl"
 FIRST = 3  # seeds of the first pass
 FRESH = 1_000  # added to the seed of a path that was not trained on
+NOTHING = 1e-6  # a loss of so much a year is rounding
 Result = dict[str, Any]
 
 
@@ -140,10 +141,13 @@ def _performed(runs: Sequence[Run], workers: int) -> Iterator[Result]:
 
 
 def better(result: Result) -> bool:
-    """Whether training made the agent better: more growth, or on noise less loss."""
+    """Whether training made the agent better: more growth, or on noise less loss.
+
+    On noise an agent may lose nothing untrained; not to lose anything either is then the best.
+    """
     trained, untrained = result["trained"], result["untrained"]
     if "loss" in trained:
-        return bool(trained["loss"] < untrained["loss"])
+        return bool(trained["loss"] < max(untrained["loss"], NOTHING))
     return bool(trained["growth"] > untrained["growth"])
 
 
