@@ -51,6 +51,24 @@ _PLACES = {
     "volatility_managed": "agents.momentum:VolatilityManaged",
 }
 
+ALSO_CALLED = {
+    "1/n": "equal_weight",
+    "60/40": "sixty_forty",
+    "bcrp": "best_constant_mix",
+    "cover": "universal",
+    "cvar": "minimum_cvar",
+    "eg": "exponentiated_gradient",
+    "erc": "risk_parity",
+    "gmv": "minimum_variance",
+    "hrp": "hierarchical_risk_parity",
+    "markowitz": "mean_variance",
+    "olmar": "moving_average_reversion",
+    "ons": "newton_step",
+    "pamr": "passive_aggressive",
+    "tangency": "maximum_sharpe",
+    "ucrp": "uniform_mix",
+}  # papers' names, which an unknown name is answered with
+
 
 class _Registry(Mapping[str, Any]):
     """Name -> class; an unknown name is a SettingError that lists the choices."""
@@ -60,7 +78,7 @@ class _Registry(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._places:
-            raise unknown_name("agent", name, self._places)
+            raise unknown_name("agent", name, self._places, ALSO_CALLED)
         module, _, attribute = self._places[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
 

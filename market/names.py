@@ -5,17 +5,23 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from market.errors import SettingError
 
 
-def unknown_name(kind: str, name: object, valid: Iterable[str]) -> SettingError:
-    """The error for a name that is not in `valid`: says the nearest one and lists them all."""
+def unknown_name(
+    kind: str, name: object, valid: Iterable[str], also: Mapping[str, str] | None = None
+) -> SettingError:
+    """The error for a name that is not in `valid`: says the nearest one and lists them all.
+
+    `also` has what other names mean, in small letters; these are not the nearest by spelling.
+    """
     choices = sorted(valid)
-    near = nearest(str(name), choices)
+    meant = (also or {}).get(str(name).lower())
+    near = [meant] if meant else nearest(str(name), choices)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     return SettingError(f"unknown {kind} {str(name)!r}{hint} valid: {', '.join(choices) or 'none'}")
 

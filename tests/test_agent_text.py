@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from agents import AGENTS, ALSO_CALLED
 from experiments.agent_choice import make_agent
 from experiments.agent_text import read_agent
 from experiments.config import AgentConfig, CompareConfig
@@ -96,6 +97,7 @@ def test_anything_else_is_refused(text: str, message: str) -> None:
         ("forecast(horizon=5, forecaster=ridge(horizon=2))", "horizon is given twice, also as 5"),
         ("forecast(forecaster=ridge, model=gru)", "model and forecaster are the same; give one"),
         ("forecast(forecaster=textbook_lstm, horizon=5)", "foresees next-day returns alone"),
+        ("OLMAR(window=3)", "unknown agent 'OLMAR'; did you mean 'moving_average_reversion'"),
         ("mean_variance(window=1, label=mine)", "^agent mine: window must be in "),
         ("forecast(forecaster=transformer(width=7))", "width of encoder transformer must be even"),
     ],
@@ -103,6 +105,11 @@ def test_anything_else_is_refused(text: str, message: str) -> None:
 def test_what_there_is_not_is_said_with_what_there_is(text: str, message: str) -> None:
     with pytest.raises(SettingError, match=message):
         make_agent(AgentConfig.of(text))
+
+
+def test_papers_names_lead_to_agents_there_are() -> None:
+    assert set(ALSO_CALLED.values()) <= set(AGENTS)
+    assert not set(ALSO_CALLED) & set(AGENTS)
 
 
 def test_texts_are_read_without_being_run() -> None:
