@@ -234,7 +234,7 @@ def test_a_bad_price_is_named_by_file_column_and_date(here, capsys, cell):
         (["report", "nowhere"], "existing folder, got nowhere"),
         (["report", "."], "no runs in"),
         (["data", "show", "moon"], "multi_asset"),
-        (["data", "hide"], "`show NAME`"),
+        (["data", "hide"], "`show SOURCE`"),
     ],
 )
 def test_what_other_commands_refuse(here, capsys, argv, part):
