@@ -28,6 +28,7 @@ from experiments.settings import (
     settings_file,
     together,
 )
+from experiments.storage import writing
 from experiments.walk_config import WalkForwardConfig, WindowedConfig, last_window
 from experiments.yaml_file import Document, read_yaml
 from market.errors import SettingError
@@ -163,7 +164,9 @@ def _compare(
     frame = summarise(done.runs, reference=config.reference)
     print_table(frame)
     print_forecasts(forecast_rows(done.runs))
-    path = write_report(done.runs, done.folder / "report.html", frame=frame)
+    path = done.folder / "report.html"
+    with writing(path):
+        write_report(done.runs, path, frame=frame)
     print(f"\nReport: {path}")
     print(f"Curves: tensorboard --logdir {done.folder}")
     return failed_status(done.outcomes, line.flags)

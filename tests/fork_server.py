@@ -1,0 +1,122 @@
+"""A process that imports the slow libraries once and forks a child for each call, to be killed.
+
+    <- {"call": "train", "arguments": {..}, "kill_after": seconds or null}    -> exit status
+
+It alone waits for its children, so that it never kills another's process of the same number.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from typing import Any
+
+
+def train(config: dict[str, Any], seed: int = 0) -> None:
+    """One trial."""
+    from experiments.outcome import attempt
+    from experiments.trial import Trial
+
+    outcome = attempt(Trial(experiment(config), seed), lambda done: None)
+    if outcome.error:
+        print(f"{outcome.error}\n{outcome.trace}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def experiment(config: dict[str, Any]) -> Any:
+    """An experiment, or a walk-forward where the settings have a block of it, on a price file."""
+    from experiments.config import AgentConfig, DataConfig, ExperimentConfig
+    from experiments.walk_config import WalkConfig, WindowedConfig
+
+    given = dict(config)
+    prices, agent, walk = given.pop("prices"), given.pop("agent"), given.pop("walk", None)
+    given |= {
+        "data": DataConfig(source="files", options={"path": prices}),
+        "agent": AgentConfig.of(agent),
+    }
+    if walk is not None:
+        return WindowedConfig(walk=WalkConfig(**walk), **given)
+    return ExperimentConfig(**given)
+
+
+def save(folder: str, line: int) -> None:
+    """Save a checkpoint, and die at the so-many-th line of the code that does it."""
+    from pathlib import Path
+
+    from experiments import checkpoints, storage
+
+    ours = {checkpoints.__file__, storage.__file__}
+    seen = 0
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal seen
+        if frame.f_code.co_filename not in ours:
+            return None
+        if event == "line":
+            seen += 1
+            if seen == line:
+                os._exit(9)
+        return trace
+
+    store = checkpoints.Checkpoints(Path(folder))
+    store.newest()
+    sys.settrace(trace)
+    store.save({"value": 2}, {})
+    sys.settrace(None)
+
+
+SLOW = (
+    "sb3_contrib",
+    "agents.forecast_agent",
+    "agents.policy_gradient",
+    "experiments.outcome",
+    "experiments.walk_forward",
+    "market.sources.files",
+    "pyarrow.parquet",
+    "safetensors.torch",
+    "tensorboard.compat.proto.event_pb2",
+    "tensorboard.summary.writer.record_writer",
+    "torch.utils.tensorboard.summary",
+)
+CALLS = {"train": train, "save": save}
+
+
+def main() -> None:
+    for name in SLOW:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                CALLS[asked["call"]](**asked["arguments"])
+                status = 0
+            except BaseException as error:
+                print(f"{type(error).__name__}: {error}", file=sys.stderr)
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        print(ended(pid, asked["kill_after"]), flush=True)
+
+
+def ended(pid: int, kill_after: float | None) -> int:
+    """Exit status of a child, which is killed when its time is over."""
+    deadline = None if kill_after is None else time.monotonic() + kill_after
+    while True:
+        found, status = os.waitpid(pid, 0 if deadline is None else os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if deadline is not None and time.monotonic() >= deadline:
+            os.kill(pid, signal.SIGKILL)
+            deadline = None
+        time.sleep(0.001)
+
+
+if __name__ == "__main__":
+    main()

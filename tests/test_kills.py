@@ -1,0 +1,143 @@
+"""kill -9 at random instants: a run that was killed ends with the bytes of one that was not."""
+
+import hashlib
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.checkpoints import Checkpoints
+from tests.forks import Forks
+
+DATES = pd.bdate_range("2020-01-01", periods=90)
+SMALL = {"lookback": 5, "width": 4, "depth": 1}
+RL = SMALL | {"num_envs": 4, "episode_length": 12, "evaluations": 2}
+AGENTS: dict[str, dict[str, Any]] = {
+    "ppo": RL | {"name": "ppo", "steps": 192, "n_steps": 4, "batch_size": 16, "n_epochs": 2},
+    "sac": RL | {"name": "sac", "steps": 80, "learning_starts": 16, "batch_size": 8},
+    "dqn": RL | {"name": "dqn", "steps": 64},
+    "policy_gradient": SMALL
+    | {"name": "policy_gradient", "steps": 10, "evaluations": 2, "segments": 4}
+    | {"segment_length": 8},
+    "lstm": {"name": "lstm", "lookback": 5, "hidden": 4, "epochs": 20, "patience": 20},
+}
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    with Forks(tmp_path_factory.mktemp("forks") / "log") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def prices(tmp_path_factory):
+    steps = np.random.default_rng(3).normal(0.0005, 0.01, (len(DATES), 2))
+    path = tmp_path_factory.mktemp("data") / "prices.csv"
+    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
+    frame.rename_axis("date").to_csv(path)
+    return str(path)
+
+
+def left_behind(run: Path) -> dict[str, str]:
+    """Digest of each file that tells of numbers; nothing of when or how often it was started."""
+    names = ("metrics.jsonl", "backtest.parquet", "robustness.parquet")
+    files = [run / name for name in names] + sorted((run / "model").iterdir())
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_killed_run_ends_as_one_that_was_not(forks, prices, tmp_path, agent, kills):
+    rng = np.random.default_rng(kills)
+    config = {"prices": prices, "agent": AGENTS[agent], "checkpoint_every": 0.0}
+
+    def run(results: Path, kill_after: float | None = None) -> int:
+        given = config | {"results": str(results)}
+        return forks.run("train", kill_after=kill_after, config=given)
+
+    started = time.monotonic()
+    assert run(tmp_path / "whole") == 0, forks.said()
+    took = time.monotonic() - started
+    place = f"train/{agent}/seed_000"
+    expected = left_behind(tmp_path / "whole" / place)
+    landed = 0
+    for number in range(kills):
+        results = tmp_path / str(number)
+        status = run(results, rng.uniform(0.1, 0.9) * took)
+        landed += status == -9
+        if status == -9:
+            assert run(results) == 0, forks.said()
+        assert left_behind(results / place) == expected, f"kill {number}"
+        assert not (results / place / "checkpoints").exists()
+    assert landed > 0
+
+
+def test_many_kills_of_one_run(forks, prices, tmp_path):
+    """Each start gets a little further, from the checkpoint of the one before."""
+    config = {"prices": prices, "agent": AGENTS["dqn"], "checkpoint_every": 0.0}
+    started = time.monotonic()
+    whole = config | {"results": str(tmp_path / "whole")}
+    assert forks.run("train", config=whole) == 0, forks.said()
+    took = time.monotonic() - started
+    cut = config | {"results": str(tmp_path / "cut")}
+    statuses = [forks.run("train", kill_after=0.6 * took, config=cut) for _ in range(5)]
+    if statuses[-1] != 0:
+        assert forks.run("train", config=cut) == 0, forks.said()
+    place = "train/dqn/seed_000"
+    assert left_behind(tmp_path / "cut" / place) == left_behind(tmp_path / "whole" / place)
+
+
+def test_a_killed_walk_forward_keeps_its_finished_windows(forks, prices, tmp_path):
+    agent = AGENTS["ppo"] | {"steps": 96}
+    walk = {"start": f"{DATES[50]:%Y-%m-%d}", "refit_every": 14, "valid_days": 15}
+    config = {"prices": prices, "agent": agent, "walk": walk, "checkpoint_every": 0.0}
+    started = time.monotonic()
+    whole = config | {"results": str(tmp_path / "whole")}
+    assert forks.run("train", config=whole) == 0, forks.said()
+    took = time.monotonic() - started
+    place = "train/ppo/seed_000"
+    expected = left_behind(tmp_path / "whole" / place)
+    for number, share in enumerate((0.35, 0.55, 0.75)):
+        cut = config | {"results": str(tmp_path / str(number))}
+        path = tmp_path / str(number) / place
+        status = forks.run("train", kill_after=share * took, config=cut)
+        finished = {
+            file: (file.read_bytes(), file.stat().st_mtime_ns)
+            for file in path.glob("windows/[0-9]*/**/*")
+            if file.is_file()
+        }
+        if status == -9:
+            assert forks.run("train", config=cut) == 0, forks.said()
+        now = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in finished}
+        assert now == finished
+        assert left_behind(path) == expected
+        ours, theirs = (
+            {file.relative_to(root): file.read_bytes() for file in root.glob("windows/*/model/*")}
+            for root in (path, tmp_path / "whole" / place)
+        )
+        assert ours == theirs and len(ours) == 9
+        assert not list(path.glob("windows/.*"))
+
+
+def test_a_kill_at_any_line_of_saving_leaves_the_old_checkpoint_or_the_new(forks, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    Checkpoints(folder).save({"value": 1}, {})
+    found = []
+    for line in range(1, 1000):
+        again = tmp_path / str(line)
+        shutil.copytree(folder, again)
+        status = forks.run("save", folder=str(again), line=line)
+        newest = Checkpoints(again).newest()
+        assert newest is not None and newest.damaged == []
+        found.append(newest.state["value"])
+        shutil.rmtree(again)
+        if status == 0:
+            break
+        assert status == 9
+    assert found == sorted(found)  # the old one, and from some line on the new one
+    assert found.count(1) > 30 and found.count(2) > 3
