@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 
@@ -81,7 +82,7 @@ SLOW = (
     "tensorboard.summary.writer.record_writer",
     "torch.utils.tensorboard.summary",
 )
-CALLS = {"train": train, "save": save}
+CALLS: dict[str, Callable[..., None]] = {"train": train, "save": save}
 
 
 def main() -> None:
