@@ -203,6 +203,8 @@ def evaluate(argv: list[str]) -> int:
     output = values.get("output")
     if output and len(runs) > 1:
         raise SettingError(f"--output takes one run, got {len(runs)}")
+    if output and not output.endswith((".parquet", ".csv")):
+        raise SettingError(f"--output must end in .parquet or .csv, got {output}")
     made = []
     for run in runs:
         config = run_config(run.path, "trust" in line.flags)

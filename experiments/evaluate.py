@@ -138,18 +138,13 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """The back-test as Parquet or CSV, by the file's ending.
+    """The back-test as CSV where the file's name ends so, else as Parquet.
 
     Raises:
-        SettingError: If the ending is another or the file cannot be written.
+        SettingError: If the file cannot be written.
 
     """
     try:
-        if path.suffix == ".parquet":
-            write_atomic(path, frame.to_parquet())
-        elif path.suffix == ".csv":
-            write_atomic(path, frame.to_csv())
-        else:
-            raise SettingError(f"--output must end in .parquet or .csv, got {path}")
+        write_atomic(path, frame.to_csv() if path.suffix == ".csv" else frame.to_parquet())
     except OSError as error:
         raise SettingError(f"--output: cannot write {path}: {error.strerror}") from error

@@ -120,6 +120,7 @@ def lag_lines(size: np.ndarray, names: Sequence[str]) -> Figure:
     for place, column in enumerate(np.argsort(-size.sum(axis=0))[:_LINES]):
         axes.plot(size[:, column], color=area_colour(place), lw=1.6, label=_short(names[column]))
     axes.set_xlabel("days before the decision")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.legend(frameon=False, fontsize=10)

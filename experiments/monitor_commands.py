@@ -58,6 +58,8 @@ def monitor(argv: list[str]) -> int:
     values = resolve(Document(), line.pairs, options)
     changes = {k.removeprefix("data."): v for k, v in values.items() if k.startswith("data.")}
     cut = values.get("retrain")
+    if (output := values.get("output")) and not output.endswith(".json"):
+        raise SettingError(f"--output must end in .json, got {output}")
     if "replace" in line.flags and cut is None:
         raise SettingError("--replace needs --retrain DATE: nothing else makes a new agent")
     run, config = one_run(line.words, "trust" in line.flags)
@@ -74,7 +76,7 @@ def monitor(argv: list[str]) -> int:
         found, status = found | {"refit": refit}, max(status, int("error" in refit))
         found["status"] = status
     _show(found, "json" in line.flags)
-    if output := values.get("output"):
+    if output:
         _write(found, Path(output))
     return status
 
@@ -160,8 +162,6 @@ def _finite(value: Any) -> Any:
 def _write(found: dict[str, Any], path: Path) -> None:
     from experiments.run_dir import write_atomic
 
-    if path.suffix != ".json":
-        raise SettingError(f"--output must end in .json, got {path}")
     try:
         write_atomic(path, as_json(found) + "\n")
     except OSError as error:

@@ -17,7 +17,7 @@ UNITS = {  # of an answer: what it is called, and how a number of it is written
     "weight": ("network's weight", "{:.1%}", "{:+.2f} points", 100.0),
     "proposal": ("proposed weight", "{:.1%}", "{:+.2f} points", 100.0),
     "forecast": ("forecast for the next day", "{:+.3%}", "{:+.2f} bp", 10_000.0),
-    "value": ("value of a unit more", "{:+.4f}", "{:+.4f}", 1.0),
+    "value": ("estimate of what a unit more is worth", "{:+.4f}", "{:+.4f}", 1.0),
 }
 
 

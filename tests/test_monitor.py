@@ -183,6 +183,7 @@ def refused(capsys, *argv):
         (["--level", "2"], "level must be in (0, 1), got 2"),
         (["--regimes", "0"], "regimes must be in [1, 6]"),
         (["--replace"], "--replace needs --retrain"),
+        (["--output", "found.txt"], "--output must end in .json, got found.txt"),
         (["--retrain", f"{DATES[100]:%Y-%m-%d}"], "retrain must be after"),
         (["--retrain", f"{DATES[-3]:%Y-%m-%d}"], "must leave 20 days"),
         (["--data.options.path", "none.csv"], "none.csv"),
@@ -190,6 +191,14 @@ def refused(capsys, *argv):
 )
 def test_wrong_settings_are_one_line_and_status_2(here, capsys, argv, words):
     assert words in refused(capsys, RUN, "--trust", *argv)
+
+
+def test_evaluate_refuses_a_wrong_ending_before_any_work(here, capsys):
+    capsys.readouterr()
+    assert main(["evaluate", RUN, "--trust", "--output", "path.txt"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "--output must end in .parquet or .csv, got path.txt" in printed.err
 
 
 def test_no_run_is_one_line(here, capsys):
