@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from agents import AGENTS
 from agents.base import Agent
 from experiments.config import AgentConfig
-from market.errors import InputError, SettingError
-from market.plugin import load_plugin
+from experiments.settings import CODE, named_code
+from market.errors import DataError, InputError, SettingError
+from market.plugin import load_plugin, only_plugins
+
+MAX_JSON = 100_000_000  # bytes of settings and states beside a network's weights
 
 
 def make_agent(config: AgentConfig) -> Agent:
@@ -24,6 +29,23 @@ def make_agent(config: AgentConfig) -> Agent:
     except InputError as error:
         said = str(error).removeprefix(f"{config.name}: ")
         raise SettingError(f"agent {config.title}: {said}") from None
+
+
+def stored_agent(config: AgentConfig, folder: Path) -> Agent:
+    """The fitted agent that stands in a folder; it may name no code but that of its settings.
+
+    Raises:
+        InputError: If it names other code.
+        Exception: Whatever reading damaged files raises.
+
+    """
+    kind = agent_class(config.name)
+    for file in sorted(folder.rglob("*.json")):
+        if file.stat().st_size > MAX_JSON:
+            raise DataError(f"{file}: must be at most {MAX_JSON} bytes")
+    texts = [text for _, text in named_code([config.name, config.settings])]
+    with only_plugins(match.group() for text in texts for match in CODE.finditer(text)):
+        return kind.load(folder)
 
 
 def agent_class(name: str) -> type[Agent]:

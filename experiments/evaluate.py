@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from safetensors import SafetensorError
 
 from agents.base import Agent
 from agents.rollout import roll
-from experiments.agent_choice import agent_class
+from experiments.agent_choice import stored_agent
 from experiments.backtest import Backtest
-from experiments.config import ExperimentConfig, TaskConfig
+from experiments.config import AgentConfig, ExperimentConfig, TaskConfig
 from experiments.forecast_notes import note_forecasts
 from experiments.plan import make_task, read_market
 from experiments.run_dir import Run, write_atomic
 from market import DataError, Market, SettingError
 
+DAMAGE = (OSError, KeyError, AttributeError, TypeError, RuntimeError, ValueError, SafetensorError)
 PINNED = ("start", "end")  # of the run's own data; other data have other days
 
 
@@ -49,7 +51,7 @@ def evaluate(
         InputError: If the run holds no agent, or the data do not suit it.
 
     """
-    agent = load_agent(run, config.agent.name)
+    agent = load_agent(run, config.agent)
     other = "source" in changes or "options" in changes
     free: dict[str, Any] = dict.fromkeys(PINNED) if other else {}
     market = read_market(dataclasses.replace(config.data, **(free | dict(changes))))
@@ -65,7 +67,7 @@ def evaluate(
     )
 
 
-def load_agent(run: Run, name: str) -> Agent:
+def load_agent(run: Run, config: AgentConfig) -> Agent:
     """The fitted agent of a run.
 
     Raises:
@@ -79,8 +81,8 @@ def load_agent(run: Run, name: str) -> Agent:
     if not folder.is_dir():
         raise SettingError(f"{run.path}: holds no model; {run.manifest.get('model', 'not saved')}")
     try:
-        return agent_class(name).load(folder)
-    except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        return stored_agent(config, folder)
+    except DAMAGE as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(f"{folder}: the model cannot be loaded: {reason}") from error
 

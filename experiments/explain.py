@@ -82,7 +82,7 @@ def explain(
         InputError: If a date or asset is not there, or the data do not suit the agent.
 
     """
-    agent, task = load_agent(run, config.agent.name), make_task(config.task)
+    agent, task = load_agent(run, config.agent), make_task(config.task)
     other = "source" in changes or "options" in changes
     free: dict[str, Any] = dict.fromkeys(PINNED) if other else {}
     market = read_market(dataclasses.replace(config.data, **(free | dict(changes))))

@@ -144,7 +144,7 @@ def monitor(
         InputError: If there are too few new days, or the data do not suit the agent.
 
     """
-    agent, span = load_agent(run, config.agent.name), read_span(run, config, changes, settings)
+    agent, span = load_agent(run, config.agent), read_span(run, config, changes, settings)
     task = make_task(config.task)
     before, after = paths(agent, task, span)
     level, per_year = settings.level / len(CHECKS), span.market.periods_per_year

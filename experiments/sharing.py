@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agents.base import Agent
+from experiments.config import AgentConfig
 from experiments.evaluate import load_agent
 from experiments.reuse import other_software
 from experiments.run_dir import RunFolder
@@ -33,7 +34,8 @@ def trained_alike(run: RunFolder, name: str, settings: Mapping[str, Any]) -> Age
     for folder in sorted(run.path.parent.parent.glob(f"*/{run.path.name}")):
         other = Run.read(folder)
         if other.finished and _alike(ours, other) and _is(other, name, settings):
-            return load_agent(other, name) if (folder / "model").is_dir() else None
+            config = AgentConfig(name=name, settings=dict(settings))
+            return load_agent(other, config) if (folder / "model").is_dir() else None
     return None
 
 

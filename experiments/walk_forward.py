@@ -28,7 +28,7 @@ import pandas as pd
 
 from agents.base import Agent, Task
 from agents.rollout import roll
-from experiments.agent_choice import agent_class, make_agent
+from experiments.agent_choice import make_agent, stored_agent
 from experiments.checkpoints import FOLDER
 from experiments.forecast_notes import note_forecasts, write_forecasts
 from experiments.guard import Guard
@@ -240,7 +240,7 @@ def _window(
     folder = run.windows / f"{number:03d}"
     if (folder / "model").is_dir():
         watch(1.0)
-        return agent_class(plan.config.agent.name).load(folder / "model")
+        return stored_agent(plan.config.agent, folder / "model")
     run.windows.mkdir(exist_ok=True)
     if not (run.windows / "plan.json").exists():
         write_atomic(run.windows / "plan.json", _signature(plan))

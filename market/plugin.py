@@ -1,7 +1,7 @@
 """A user's own code by `module:name` or `file.py:name`, and errors that say whose fault it was.
 
 Whatever belongs to Python itself (`os:system`) is refused before it is imported. A file is run anew
-each time it is named.
+each time it is named. While a stored model is read, only the code that its settings name is run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -18,6 +20,17 @@ from typing import Any, TypeVar
 from market.errors import InputError, SettingError
 
 Result = TypeVar("Result")
+_NAMED: ContextVar[frozenset[str] | None] = ContextVar("code that may be run", default=None)
+
+
+@contextmanager
+def only_plugins(references: Iterable[str]) -> Iterator[None]:
+    """Within, `load_plugin` refuses all but these."""
+    before = _NAMED.set(frozenset(references))
+    try:
+        yield
+    finally:
+        _NAMED.reset(before)
 
 
 def load_plugin(reference: str, kind: str) -> Any:
@@ -28,9 +41,13 @@ def load_plugin(reference: str, kind: str) -> Any:
         kind: What it is used as, such as "feature", for messages.
 
     Raises:
-        SettingError: If there is no such file, module or name, or if it is part of Python itself.
+        SettingError: If there is no such file, module or name, if it is part of Python itself, or
+            if a stored model names it and its settings do not.
 
     """
+    named = _NAMED.get()
+    if named is not None and reference not in named:
+        raise SettingError(f"{kind} `{reference}` is code that the run's settings do not name")
     place, _, name = reference.rpartition(":")
     if place.endswith(".py"):
         module = _run_file(Path(place).expanduser(), reference, kind)

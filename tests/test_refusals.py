@@ -204,3 +204,13 @@ def test_the_fault_of_a_reward_is_placed_alone_and_in_a_batch(make_market, fault
     with pytest.raises(SettingError, match=rf"\({place}\)$"):
         for _ in range(step):
             batch.step(actions)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder nobody can write to")
+@pytest.mark.parametrize("results", ["file", "/proc/results", "file/below"])
+def test_results_that_cannot_be_written_are_refused_before_training(here, capsys, results):
+    """B7: a file in its place, a folder of which nobody has the right."""
+    Path("file").write_text("mine")
+    line = refused(capsys, "train", *PPO, *PRICES, "--results", results)
+    assert results in line
+    assert Path("file").read_text() == "mine"

@@ -318,6 +318,14 @@ HOSTILE = (
     '"><img src=x onerror=alert(1)>',
     "</style><svg onload=alert(1)>",
     "{{ 7 * 7 }} $x^2$ &amp; \u202e\u4e2d",
+    "</script><script src=//evil.example/x.js></script>",
+    "<a href='javascript:alert(1)'>x</a>",
+    "<iframe srcdoc='<script>alert(1)</script>'>",
+    "' onmouseover='alert(1)",
+    "<meta http-equiv=refresh content='0;url=//evil.example'>",
+    "<math><mi xlink:href=data:x,y onclick=alert(1)>",
+    "</title></head><body onload=alert(1)>",
+    "<!--><style>@import '//evil.example/x.css'</style>",
 )
 
 
@@ -333,8 +341,8 @@ def test_hostile_text_is_shown_as_text(tmp_path):
         manifest["splits"], manifest["versions"] = {"train": text}, {text: text}
         (run.path / "manifest.json").write_text(json.dumps(manifest))
         (run.path / "config.yaml").write_text(json.dumps({text: text}))
-    (tmp_path / "demo" / "agent9" / "seed_000").mkdir(parents=True)
-    (tmp_path / "demo" / "agent9" / "seed_000" / "manifest.json").write_text(
+    (tmp_path / "demo" / "agent99" / "seed_000").mkdir(parents=True)
+    (tmp_path / "demo" / "agent99" / "seed_000" / "manifest.json").write_text(
         json.dumps({"status": "failed", "agent": HOSTILE[0], "error": HOSTILE[1], "seed": "x"})
     )
     runs = find_runs([tmp_path])

@@ -25,6 +25,7 @@ UNSAFE_LOADERS = {
     "subprocess.getoutput",
     "tempfile.mktemp",
 }
+DOORS = ("socketserver.", "http.server.", "zipfile.", "tarfile.", "shutil.unpack_archive")
 CLOCKS = ("time.", "datetime.datetime.now", "datetime.now", "datetime.today", "date.today")
 GENERATORS = {  # of numpy.random: all else there draws from, or seeds, one global state
     "default_rng",
@@ -94,6 +95,16 @@ def loads_code(name: str, call: ast.Call) -> bool:
     return isinstance(shell, ast.Constant) and bool(shell.value)
 
 
+def opens_door(name: str, call: ast.Call) -> bool:
+    """Whether a call listens for others, unpacks an archive, or starts Ray with its dashboard."""
+    if name == "ray.init":
+        given = {word.arg: word.value for word in call.keywords}
+        shown = given.get("include_dashboard")
+        joins = "address" in given  # a cluster that others have started
+        return not joins and not (isinstance(shown, ast.Constant) and shown.value is False)
+    return name.startswith(DOORS) or (name.endswith((".bind", ".listen")) and "socket" in name)
+
+
 def draws_globally(name: str) -> bool:
     if name.endswith((".get_state", ".set_state", ".getstate", ".setstate")):
         return False  # a checkpoint holds them; nothing is drawn
@@ -126,6 +137,16 @@ def test_no_text_is_run_as_code():
         for path, tree in trees(*PACKAGES)
         for name, call in calls(tree)
         if loads_code(name, call)
+    ]
+    assert not found
+
+
+def test_nothing_listens_or_unpacks():
+    found = [
+        f"{path}:{call.lineno} {name}"
+        for path, tree in trees(*PACKAGES)
+        for name, call in calls(tree)
+        if opens_door(name, call)
     ]
     assert not found
 
@@ -181,6 +202,22 @@ def test_no_order_comes_from_a_set(package):
 )
 def test_the_search_for_code_finds_what_it_should(code):
     assert any(loads_code(name, call) for name, call in calls(ast.parse(code)))
+
+
+@pytest.mark.parametrize(
+    ("code", "open_"),
+    [
+        ("import ray\nray.init()", True),
+        ("import ray\nray.init(include_dashboard=True)", True),
+        ("import ray\nray.init(include_dashboard=False)", False),
+        ("import ray\nray.init(address='auto')", False),
+        ("import http.server\nhttp.server.HTTPServer(('', 1), x)", True),
+        ("from zipfile import ZipFile\nZipFile('x').extractall()", True),
+        ("import tarfile\ntarfile.open('x')", True),
+    ],
+)
+def test_the_search_for_doors_finds_what_it_should(code, open_):
+    assert any(opens_door(name, call) for name, call in calls(ast.parse(code))) is open_
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ import importlib.metadata
 import json
 import logging
 import os
+import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,13 @@ class Cache:
     Attributes:
         folder: Where the files are.
         key: Digest of all that the entry is made of.
+        draft: Of the names that files have until they are whole; nobody can foresee it.
 
     """
 
     folder: Path
     key: str
+    draft: str = field(default_factory=lambda: secrets.token_hex(8), compare=False)
 
     @classmethod
     def of(
@@ -133,7 +136,7 @@ class Cache:
         return self.folder / f"{self.key}.{ending}"
 
     def _draft(self, ending: str) -> Path:
-        return self.folder / f"{self.key}.{os.getpid()}.tmp.{ending}"
+        return self.folder / f"{self.key}.{self.draft}.tmp.{ending}"
 
 
 def _versions() -> str:

@@ -18,7 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from market.errors import DataError
+from market.errors import DataError, InputError
+from market.sources.memory import check_memory
 from market.sources.stacked import unstacked
 
 _DELIMITERS = ",;\t|"
@@ -27,6 +28,7 @@ _OTHERS = (
     *(".orc", ".dta", ".sas7bdat", ".mat", ".npy", ".npz", ".db", ".sqlite", ".html", ".pdf"),
 )
 _MOST_BYTES = 4 * 10**9
+_PANELS_OF_TEXT = 8  # float64 panels that the cells of a table take as text
 
 
 @dataclass(frozen=True)
@@ -204,8 +206,14 @@ def _csv_table(name: str, text: str, delimiter: str | None) -> Table:
 
 
 def _parquet_table(name: str, content: bytes) -> Table:
+    from pyarrow import parquet  # type: ignore[import-untyped]
+
     try:
+        about = parquet.read_metadata(io.BytesIO(content))
+        check_memory(name, about.num_rows, about.num_columns, _PANELS_OF_TEXT)
         frame = pd.read_parquet(io.BytesIO(content))
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # pyarrow's errors are both of these
         reason = str(error).splitlines()[0]
         raise DataError(f"{name}: is not a readable Parquet file: {reason}") from None
