@@ -71,6 +71,11 @@ def save(folder: str, line: int) -> None:
 
 SLOW = (
     "sb3_contrib",
+    "torch._dynamo",  # which the first optimiser imports
+    "array_api_compat.torch",
+    "agents.dqn",
+    "agents.ppo",
+    "agents.sac",
     "agents.forecast_agent",
     "agents.policy_gradient",
     "experiments.outcome",
@@ -80,7 +85,7 @@ SLOW = (
     "safetensors.torch",
     "tensorboard.compat.proto.event_pb2",
     "tensorboard.summary.writer.record_writer",
-    "torch.utils.tensorboard.summary",
+    "torch.utils.tensorboard",
 )
 CALLS: dict[str, Callable[..., None]] = {"train": train, "save": save}
 

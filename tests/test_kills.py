@@ -23,7 +23,8 @@ AGENTS: dict[str, dict[str, Any]] = {
     "policy_gradient": SMALL
     | {"name": "policy_gradient", "steps": 10, "evaluations": 2, "segments": 4}
     | {"segment_length": 8},
-    "lstm": {"name": "lstm", "lookback": 5, "hidden": 4, "epochs": 20, "patience": 20},
+    "lstm": {"name": "lstm", "lookback": 5, "hidden": 4, "epochs": 20, "patience": 20}
+    | {"volatility_window": 10},
 }
 
 
