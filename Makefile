@@ -29,6 +29,7 @@ bench: $(READY)
 
 soak: $(READY)
 	ALLOCGYM_FUZZ_CASES=$(CASES) $(BIN)/pytest -q -n 2 --dist worksteal tests/test_fuzz.py
+	ALLOCGYM_LEDGER_CASES=1000 $(BIN)/pytest -q -n 2 --dist worksteal tests/test_ledger.py
 	$(BIN)/pytest -q -n 2 --dist worksteal -m soak
 
 clean:
