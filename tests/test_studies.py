@@ -23,6 +23,7 @@ from experiments.studies import (
     reward_comparison,
     roster,
     sood,
+    study_command,
 )
 from experiments.studies.pages import spread, table, write_section
 from experiments.studies.repricing import break_even, charged
@@ -220,7 +221,7 @@ def place(tmp_path, monkeypatch):
         all_agents.Part("walked", "factors", walk, start=START),
     )
     monkeypatch.setattr(all_agents, "PARTS", parts)
-    for module in (all_agents, reward_comparison, sood):
+    for module in (all_agents, study_command):
         monkeypatch.setattr(module, "write_report", no_pictures)
     return tmp_path
 

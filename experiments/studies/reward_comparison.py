@@ -24,11 +24,10 @@ import pandas as pd
 from experiments.commands import say
 from experiments.compare import run_experiments
 from experiments.config import AgentConfig, DataConfig, ExperimentConfig, TaskConfig
-from experiments.report import write_report
 from experiments.run_dir import Run
-from experiments.studies.pages import command, made_by, spread, table, write_section
+from experiments.studies.pages import command, spread, table
 from experiments.studies.roster import learner
-from experiments.studies.study_command import exit_with, parser, stored, tell_failed
+from experiments.studies.study_command import conclude, exit_with, parser, stored, tell_failed
 from experiments.summary import REFERENCE, sharpe_by_seed, summarise
 from experiments.verdict import short
 
@@ -144,17 +143,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         line = command(STUDY, ["--seeds", str(given.seeds)])
         failed += tell_failed(run_experiments(made, workers=1, command=line))
     titles = {label(name, reward) for name in LEARNERS for reward in SCALES}
-    folder = Path(given.results)
-    runs = stored(folder / STUDY, titles | {REFERENCE})
+    runs = stored(Path(given.results) / STUDY, titles | {REFERENCE})
     lines = [line for name in LEARNERS for line in analyse(name, runs, given.resamples)]
     if not lines:
         return say(f"{STUDY}: no finished run", 1)
-    print("\n".join(lines))
-    frame = summarise(runs, n_resamples=given.resamples)
-    print(f"Report: {write_report(runs, folder / STUDY / 'report.html', frame=frame)}")
-    if given.write:
-        about = made_by(STUDY, ["--seeds", str(given.seeds), "--write"])
-        write_section(folder / "README.md", STUDY, "\n".join([about, "", *lines]))
+    conclude(STUDY, given, runs, lines)
     return 1 if failed else 0
 
 

@@ -33,17 +33,16 @@ import pandas as pd
 from experiments.commands import say
 from experiments.compare import run_experiments
 from experiments.config import AgentConfig, CostConfig, DataConfig, TaskConfig
-from experiments.report import write_report
 from experiments.run_dir import Run
 from experiments.statistics import (
     interquartile_mean,
     sharpe_difference,
     stationary_bootstrap_interval,
 )
-from experiments.studies.pages import command, made_by, spread, table, write_section
+from experiments.studies.pages import command, spread, table
 from experiments.studies.repricing import charged
-from experiments.studies.study_command import exit_with, parser, stored, tell_failed
-from experiments.summary import REFERENCE, agent_labels, summarise
+from experiments.studies.study_command import conclude, exit_with, parser, stored, tell_failed
+from experiments.summary import REFERENCE, agent_labels
 from experiments.walk_config import WalkConfig, WindowedConfig
 from market import measures
 
@@ -224,17 +223,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         made = configs(given.seeds, given.results)
         line = command(STUDY, ["--seeds", str(given.seeds)])
         failed = tell_failed(run_experiments(made, workers=1, command=line))
-    folder = Path(given.results)
-    runs = stored(folder / STUDY, AGENTS)
+    runs = stored(Path(given.results) / STUDY, AGENTS)
     if REFERENCE not in {run.agent for run in runs if run.finished}:
         return say(f"{STUDY}: no finished run of {REFERENCE}", 1)
     lines = analyse(runs, given.resamples)
-    print("\n".join(lines))
-    frame = summarise(runs, n_resamples=given.resamples)
-    print(f"Report: {write_report(runs, folder / STUDY / 'report.html', frame=frame)}")
-    if given.write:
-        about = made_by(STUDY, ["--seeds", str(given.seeds), "--write"])
-        write_section(folder / "README.md", STUDY, "\n".join([about, "", *lines]))
+    conclude(STUDY, given, runs, lines)
     return 1 if failed else 0
 
 

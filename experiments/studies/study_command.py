@@ -9,7 +9,10 @@ from typing import NoReturn
 
 from experiments.commands import say
 from experiments.compare import Comparison
+from experiments.report import write_report
 from experiments.run_dir import Run, find_runs
+from experiments.studies.pages import made_by, write_section
+from experiments.summary import summarise
 from market.errors import InputError, SettingError
 
 
@@ -46,6 +49,19 @@ def stored(folder: str | Path, agents: Collection[str]) -> list[Run]:
     """Runs in an experiment's folder, of these agents alone; none where there is no folder."""
     found = find_runs([folder]) if Path(folder).is_dir() else []
     return [run for run in found if run.agent in agents]
+
+
+def conclude(
+    study: str, given: argparse.Namespace, runs: Sequence[Run], lines: Sequence[str]
+) -> None:
+    """Print a study's tables, write the report of its runs, and with --write keep the tables."""
+    folder = Path(given.results)
+    print("\n".join(lines))
+    frame = summarise(runs, n_resamples=given.resamples)
+    print(f"Report: {write_report(runs, folder / study / 'report.html', frame=frame)}")
+    if given.write:
+        about = made_by(study, ["--seeds", str(given.seeds), "--write"])
+        write_section(folder / "README.md", study, "\n".join([about, "", *lines]))
 
 
 def exit_with(main: Callable[[Sequence[str] | None], int]) -> None:
