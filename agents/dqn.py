@@ -70,6 +70,7 @@ class DQNSettings(LatticeSettings):
 
     all_actions: bool | None = None  # learn from all allocations at once; None: up to 256 of them
     log_every: int = 10  # updates
+    even_starts: bool = False  # spread the days episodes start on evenly, with all actions
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,9 +162,9 @@ class LatticeAgent(SB3Agent):
         agent._names = json.loads((folder / "agent.json").read_text())["actions"]
         return agent
 
-    def _population(self, market: Market, task: Task, seed: int) -> Population:
+    def _population(self, market: Market, task: Task, seed: int, **more: bool) -> Population:
         points = lattice_points(market.n_assets, self.settings.lattice)
-        return population(points, self.settings, market, task, seed)
+        return population(points, self.settings, market, task, seed, **more)
 
 
 class DQNAgent(LatticeAgent):
@@ -201,7 +202,7 @@ class DQNAgent(LatticeAgent):
             super().train(market, task, seed, selection)
             return
         self.name_choices(market, selection)
-        portfolios = self._population(market, task, seed)
+        portfolios = self._population(market, task, seed, even_starts=settings.even_starts)
         self.network = self.build().to(settings.device)
         self.network.set_prices(*portfolios.prices())
         self.show(Panel.of(market, settings.device))

@@ -99,7 +99,13 @@ def updates_and_replay(settings: Any) -> dict[str, Any]:
 
 
 def population(
-    points: np.ndarray, settings: Any, market: Market, task: Task, seed: int
+    points: np.ndarray,
+    settings: Any,
+    market: Market,
+    task: Task,
+    seed: int,
+    *,
+    even_starts: bool = False,
 ) -> Population:
     """Portfolios that try all points (A, N) under the task's rules."""
     rules = Rules(
@@ -119,6 +125,7 @@ def population(
         np.random.default_rng([seed, 0]),
         settings.device,
         settings.less_market,
+        even_starts,
     )
 
 

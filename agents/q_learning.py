@@ -53,6 +53,7 @@ class Population:
         rng: Of starts and holdings.
         device: Of what is learned from.
         less_market: Whether rewards are less the log growth of equal weights, see `agents.sb3_env`.
+        even_starts: Whether portfolios that start together are spread evenly over the days.
 
     """
 
@@ -65,8 +66,9 @@ class Population:
         rng: np.random.Generator,
         device: str = "cpu",
         less_market: bool = False,
+        even_starts: bool = False,
     ) -> None:
-        self.less_market = less_market
+        self.less_market, self.even_starts = less_market, even_starts
         self._market_growth = np.log(rules.relatives.mean(axis=1))  # (T,)
         self.rules, self.points, self.scale = rules, points, scale
         self.rng, self.device = rng, device
@@ -145,10 +147,24 @@ class Population:
 
     def _fresh(self, size: int) -> GameState:
         """Random days; holdings between two random points of the lattice."""
-        starts = np.array([self.rules.start_row(None, self.rng) for _ in range(size)])
+        starts = self._evenly(size) if self.even_starts else self._anywhere(size)
         a, b = self.points[self.rng.integers(len(self.points), size=(2, size))]
         share = self.rng.random((size, 1))
         return self.rules.initial(starts, share * a + (1.0 - share) * b)
+
+    def _anywhere(self, size: int) -> np.ndarray:
+        """Rows (size,) drawn one by one."""
+        return np.array([self.rules.start_row(None, self.rng) for _ in range(size)])
+
+    def _evenly(self, size: int) -> np.ndarray:
+        """Rows (size,) at equal distances, from a random first one on.
+
+        In as many steps as lie between two of them the portfolios see each day once: what is
+        learned from these steps has no chance in it but that of holdings.
+        """
+        places = (np.arange(size) + self.rng.random()) / size
+        days = self.rules.last_start + 1 - self.rules.first
+        return self.rules.first + (days * places).astype(np.int64)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, dtype=torch.float32, device=self.device)

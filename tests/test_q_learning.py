@@ -106,6 +106,24 @@ def test_prices_are_what_trading_takes_off_the_reward(reward):
     )
 
 
+def test_even_starts_see_each_day_once_between_two_portfolios():
+    one = population(random_market())
+    days = np.arange(one.rules.first, one.rules.last_start + 1)
+    for size in (6, 7, len(days)):
+        even = Population(
+            one.rules, one.points, size, 1.0, np.random.default_rng(size), even_starts=True
+        )
+        rows = even.state.t
+        assert np.isin(rows, days).all()
+        around = np.diff(np.append(rows, rows[0] + len(days)))  # from the last to the first too
+        assert set(around) <= {len(days) // size, -(-len(days) // size)}
+    others = [
+        Population(one.rules, one.points, 6, 1.0, np.random.default_rng(seed), even_starts=True)
+        for seed in range(8)
+    ]
+    assert len({int(each.state.t[0]) for each in others}) > 1
+
+
 def test_prices_of_free_trades_are_nothing():
     spread, tilt = population(random_market(), cost=None).prices()
     torch.testing.assert_close(spread, torch.zeros(3), atol=1e-4, rtol=0)

@@ -115,8 +115,9 @@ ENTRIES: dict[str, Entry] = {
             "less_market": True,
             "schedule": "cosine",
             "exploration_fraction": 1.0,
+            "even_starts": True,
         },
-        free={"gamma": 0.0, "num_envs": 512, "steps": 100_000, "learning_rate": 5e-3},
+        free={"gamma": 0.0, "num_envs": 128, "steps": 120_000, "learning_rate": 5e-3},
         costly={"num_envs": 256, "steps": 250_000, "learning_rate": 1e-2, "target_every": 4},
     ),
     "dqn_plain": Entry(
