@@ -25,12 +25,12 @@ from agents.ensembles_members import (
     Books,
     Member,
     Pool,
-    continues,
     load_members,
     period_starts,
     read_members,
     save_members,
 )
+from agents.growing import continues
 from agents.outlook import Rates, trading_rates
 from agents.response import NoNetwork, Part, Response, blend
 from agents.rollout import evaluation, roll

@@ -18,6 +18,7 @@ import numpy as np
 
 from agents import AGENTS
 from agents.base import Agent, Monitor, Task
+from agents.growing import continues
 from agents.rollout import Rollout, roll
 from agents.schedule import start_weights
 from agents.settings import as_dict
@@ -259,17 +260,6 @@ def period_starts(history: Market, period: str) -> np.ndarray:
     begin = max(0, history.n_periods - 2 * SPANS[period] - 1)
     codes = history.dates[begin:].to_period(CODES[period])
     return begin + 1 + np.flatnonzero(codes[1:] != codes[:-1])
-
-
-def continues(before: np.ndarray, now: np.ndarray) -> bool:
-    """Whether `now` is the same read-only memory as `before` with rows added."""
-    return (
-        len(now) >= len(before)
-        and now.shape[1:] == before.shape[1:]
-        and now.strides == before.strides
-        and not now.flags.writeable
-        and now.__array_interface__["data"][0] == before.__array_interface__["data"][0]
-    )
 
 
 def save_members(members: Sequence[Member], folder: Path) -> None:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from agents.base import Agent
+from agents.growing import continues
 from agents.schedule import equal, investable
 from agents.settings import Space, require
 from agents.simplex import minimise_on_simplex
@@ -87,7 +88,7 @@ class OnlineAgent(Agent):
     def _catch_up(self, history: Market, count: int) -> Any:
         """The state after the last row; continued from the last call where it read these rows."""
         returns, run = history.returns, self._run
-        if run is not None and _continues(run.returns, returns):
+        if run is not None and continues(run.returns, returns):
             state, first = run.state, len(run.returns)
         else:
             state, first = self.begin(count), 1
@@ -98,17 +99,6 @@ class OnlineAgent(Agent):
             state = self.update(state, relatives[max(0, stop - self.memory) : stop])
         self._run = _Run(returns, state)
         return state
-
-
-def _continues(before: np.ndarray, now: np.ndarray) -> bool:
-    """Whether `now` is the same read-only memory as `before` with rows added."""
-    return (
-        len(now) >= len(before)
-        and now.shape[1:] == before.shape[1:]
-        and now.strides == before.strides
-        and not now.flags.writeable
-        and now.__array_interface__["data"][0] == before.__array_interface__["data"][0]
-    )
 
 
 class UniformMix(OnlineAgent):
