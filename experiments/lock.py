@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from experiments.storage import writing
 from market.errors import SettingError
 
 FILE = ".lock"
+GRACE = 5.0  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -49,15 +51,23 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _taken(path: Path) -> int:
-    """A handle on the file, locked; the file may have been removed while we waited for it."""
+    """A handle on the file, locked; the file may have been removed while we waited for it.
+
+    A process that was killed as it started another one, git say, leaves the lock with that one for
+    the moment that it needs to begin.
+    """
+    deadline = time.monotonic() + GRACE
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = _owner(os.pread(handle, 1000, 0))
+            owner = os.pread(handle, 1000, 0)
             os.close(handle)
-            raise SettingError(f"{path.parent} is in use by {owner}") from None
+            if _is_gone(owner) and time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            raise SettingError(f"{path.parent} is in use by {_owner(owner)}") from None
         if path.exists() and os.path.samestat(path.stat(), os.fstat(handle)):
             return handle
         os.close(handle)
@@ -65,6 +75,20 @@ def _taken(path: Path) -> int:
 
 def _ours() -> dict[str, Any]:
     return {"pid": os.getpid(), "host": socket.gethostname()}
+
+
+def _is_gone(text: bytes) -> bool:
+    """Whether who wrote the file ran on this machine, and does no more."""
+    try:
+        owner = json.loads(text)
+        if owner["host"] != socket.gethostname():
+            return False
+        os.kill(int(owner["pid"]), 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except (ValueError, KeyError, TypeError, PermissionError):
+        return False
+    return False
 
 
 def _owner(text: bytes) -> str:

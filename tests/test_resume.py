@@ -335,6 +335,29 @@ def test_a_lock_of_a_dead_process_is_taken_over_and_said(tmp_path, caplog):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_that_a_dying_process_left_with_its_child_is_waited_for(tmp_path):
+    holder = subprocess.run(
+        [sys.executable, "-c", LEAVE, str(tmp_path)],
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert holder.returncode == -signal.SIGKILL
+    with locked(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+
+
+LEAVE = """
+import os, signal, sys, time
+from pathlib import Path
+from experiments.lock import locked
+with locked(Path(sys.argv[1])):
+    if os.fork() == 0:
+        time.sleep(1.0)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 @pytest.mark.parametrize(
     ("what", "settings", "limit"),
     [
