@@ -38,7 +38,20 @@ WIDE, NARROW = 1040, 360  # user units, about the pixels they are shown at
 N_HUES = 7
 LINE_POINTS = {WIDE: 600, NARROW: 300}
 MINUS = "\N{MINUS SIGN}"
-DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1)), (0, (6, 1.5, 1, 1.5)))
+DASHES: tuple[Any, ...] = (  # the first four with every hue, then the next four
+    "solid",
+    (0, (5, 1.5)),
+    (0, (1.2, 1)),
+    (0, (6, 1.5, 1, 1.5)),
+    (0, (9, 3)),
+    (0, (3, 3)),
+    (0, (6, 1.5, 1, 1.5, 1, 1.5)),
+    (0, (9, 1.5, 3, 1.5)),
+    (0, (1.2, 3)),
+    (0, (14, 2)),
+    (0, (3, 1, 1, 1)),
+    (0, (5, 1.5, 5, 4)),
+)
 STYLE: dict[Any, Any] = {
     "font.size": 12,
     "axes.edgecolor": GRID,
@@ -68,7 +81,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Mark:
-    """How one agent is drawn: colour and dashes together repeat only after 28 agents.
+    """How one agent is drawn: colour and dashes together repeat only after 84 agents.
 
     Attributes:
         index: Its number, which names its CSS class.
@@ -86,7 +99,10 @@ class Mark:
     @property
     def dashes(self) -> Any:
         """Line style, as matplotlib wants it."""
-        return "solid" if self.is_reference else DASHES[self.index % len(DASHES)]
+        if self.is_reference:
+            return "solid"
+        turn = self.index // (4 * N_HUES)
+        return DASHES[(self.index % 4 + 4 * turn) % len(DASHES)]
 
     @property
     def width(self) -> float:

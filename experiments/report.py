@@ -27,8 +27,10 @@ from experiments.verdict import (
     conventions,
     headline,
     short,
-    verdict_lines,
+    verdict_groups,
 )
+
+FEW, FIRST = 20, 9  # agents that a chart over time holds, and that it starts with where more are
 
 
 def write_report(
@@ -70,7 +72,7 @@ def render_report(
         "report.html",
         title=title or ", ".join(dict.fromkeys(run.experiment for run in runs)),
         headline=headline(frame),
-        verdicts=verdict_lines(frame),
+        verdicts=verdict_groups(frame),
         conventions=conventions(frame),
         versus_conventions=VERSUS_CONVENTIONS,
         notes=notes(runs),
@@ -78,6 +80,7 @@ def render_report(
         rows=_rows(exhibit),
         reference=frame.attrs["reference"],
         marks=exhibit.marks,
+        drawn=_drawn(frame),
         span=_span(exhibit),
         pictures=all_agents(exhibit) if exhibit.agents else {},
         allocations=allocations(exhibit) if exhibit.agents else {},
@@ -107,6 +110,14 @@ def _rows(exhibit: Exhibit) -> list[dict[str, Any]]:
         }
         for name, row in exhibit.frame.iterrows()
     ]
+
+
+def _drawn(frame: pd.DataFrame) -> list[str]:
+    """Who is in the charts over time at first: all, or the best and the reference of many."""
+    if len(frame) <= FEW:
+        return list(frame.index)
+    ranked = frame[frame["difference"].notna()]
+    return [*frame.index[frame["verdict"] == "reference"], *ranked.index[:FIRST]]
 
 
 def _short(row: pd.Series) -> str:

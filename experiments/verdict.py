@@ -23,6 +23,7 @@ HEADINGS = (
 )
 LEVEL = 0.05
 WIDTH, VERDICT_WIDTH = 120, 19
+MANY = 8  # names that are still read in one line
 VERSUS = (
     "difference (95 %)",
     "p",
@@ -82,16 +83,44 @@ def _holds(row: pd.Series, sign: int) -> bool:
 
 def verdict_lines(frame: pd.DataFrame) -> list[str]:
     """Every agent against the reference in plain words: Sharpe difference and its 95 % interval."""
-    lines = []
-    for verdict, group in frame.groupby("verdict", sort=False):
-        if verdict in ("reference", "no finished run"):
-            continue
-        names = [f"{agent}{_difference(row)}" for agent, row in group.iterrows()]
-        lines.append(f"{str(verdict)[:1].upper()}{str(verdict)[1:]}: {'; '.join(names)}.")
-    for agent, row in frame[frame["failed"] > 0].iterrows():
-        total = int(row["seeds"] + row["failed"])
-        lines.append(f"Failed: {agent}, {int(row['failed'])} of {total} runs did not finish.")
-    return lines
+    lines = [f"{title}: {'; '.join(agents)}." for title, agents in _by_verdict(frame)]
+    return lines + _failures(frame)
+
+
+def verdict_groups(frame: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """`verdict_lines` for a page: a line a verdict, and what to fold away under it.
+
+    A verdict of more than `MANY` agents is a line of their number, highest and lowest, with all of
+    them folded away; nothing is folded away under the others.
+    """
+    groups: list[tuple[str, list[str]]] = []
+    for title, agents in _by_verdict(frame):
+        if len(agents) > MANY:
+            ends = f"from {agents[0]} to {agents[-1]}"
+            groups.append((f"{title}: {len(agents)} agents, {ends}.", agents))
+        else:
+            groups.append((f"{title}: {'; '.join(agents)}.", []))
+    return groups + [(line, []) for line in _failures(frame)]
+
+
+def _by_verdict(frame: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Each verdict, capitalised, and who got it with the difference, in the frame's order."""
+    return [
+        (
+            f"{str(verdict)[:1].upper()}{str(verdict)[1:]}",
+            [f"{agent}{_difference(row)}" for agent, row in group.iterrows()],
+        )
+        for verdict, group in frame.groupby("verdict", sort=False)
+        if verdict not in ("reference", "no finished run")
+    ]
+
+
+def _failures(frame: pd.DataFrame) -> list[str]:
+    return [
+        f"Failed: {agent}, {int(row['failed'])} of {int(row['seeds'] + row['failed'])} runs did "
+        "not finish."
+        for agent, row in frame[frame["failed"] > 0].iterrows()
+    ]
 
 
 def _difference(row: pd.Series) -> str:
@@ -102,6 +131,14 @@ def _difference(row: pd.Series) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def _some(names: Sequence[str], everyone: Sequence[str]) -> str:
+    """Names after a colon, or who is not among them, whichever is short; nothing if neither."""
+    if len(names) <= MANY:
+        return f": {_listed(names)}"
+    others = [name for name in everyone if name not in names]
+    return f": all but {_listed(others)}" if 0 < len(others) <= MANY else ""
 
 
 def cells(row: pd.Series) -> list[str]:
@@ -165,7 +202,7 @@ def together(frame: pd.DataFrame) -> list[str]:
         held = found["best_set"]
         lines.append(
             f"The best Sharpe ratio is, with 95 % confidence, among {len(held)} of "
-            f"{len(frame)} (model confidence set): {_listed(held)}."
+            f"{len(frame)} (model confidence set){_some(held, frame.index)}."
         )
     if "overfitting" in found:
         lines.append(

@@ -20,6 +20,7 @@ from experiments.report import render_report, write_report
 from experiments.run_dir import RunFolder, find_runs
 from experiments.runs import Run
 from experiments.summary import summarise
+from experiments.verdict import together
 from market.errors import DataError, SettingError
 
 T = 520
@@ -404,9 +405,54 @@ def test_many_assets_are_gathered_but_cash_is_not(tmp_path):
     assert len(set(drawn["legend"].values())) == 9
 
 
-def test_28_agents_can_be_told_apart_by_colour_and_dashes():
-    assert len({Mark(index).css for index in range(28)}) == 28
+def test_84_agents_can_be_told_apart_by_colour_and_dashes():
+    assert len({Mark(index).css for index in range(84)}) == 84
     assert "var(--ink)" in Mark(3, is_reference=True).css
+
+
+def test_many_agents_are_grouped_folded_away_and_not_all_drawn_at_first():
+    rng, n = np.random.default_rng(4), 60
+    days = pd.date_range("2020-01-02", periods=n, freq="B", name="date")
+    names, runs = ["equal_weight", *(f"agent{i:02}" for i in range(23))], []
+    for name in names:
+        returns = rng.normal(0.0, 0.01, n)
+        columns = {"value": np.cumprod(1 + returns), "portfolio_return": returns}
+        columns |= dict.fromkeys(("cost", "turnover", "risk_free", "target:stocks"), np.zeros(n))
+        backtest = pd.DataFrame(columns | {"target:cash": np.ones(n)}, index=days)
+        runs.append(Run(path=Path("x"), experiment="demo", agent=name, seed=0, backtest=backtest))
+    frame = summarise(runs, n_resamples=20)
+    text = render_report(runs, frame=frame)
+    page = check_harmless(text)
+    ratios = {
+        run.agent: run.backtest["portfolio_return"].mean() / run.backtest["portfolio_return"].std()
+        for run in runs
+    }
+    ranked = sorted(names, key=lambda name: -ratios[name])
+    others = [name for name in ranked if name != "equal_weight"]
+
+    def told(name):
+        numbers = frame.loc[name, ["difference", "difference_low", "difference_high"]]
+        middle, low, high = (f"{number:+.2f}".replace("-", MINUS) for number in numbers)
+        return f"{name} {middle} ({low} to {high})"
+
+    line = f"from equal weight: 23 agents, from {told(others[0])} to {told(others[-1])}. All 23"
+    assert f"Not distinguishable {line} {' '.join(map(told, others))} Test 2020" in page.text
+    boxes = re.findall(r'id="show-\d+"( checked)?>.*?</svg>([^<]*)</label>', text, re.DOTALL)
+    assert [name for _, name in boxes] == ranked
+    assert {name for checked, name in boxes if checked} == {"equal_weight", *others[:9]}
+    assert "Of 24 agents, the reference and the 9 best are drawn at first" in page.text
+    for held, words in (
+        (names[:3], f": {names[0]}, {names[1]} and {names[2]}."),
+        (ranked[:22], f": all but {ranked[22]} and {ranked[23]}."),
+        (names[:12], "(model confidence set)."),
+    ):
+        frame.attrs["best_set"] = held
+        assert [line for line in together(frame) if line.endswith(words)]
+
+
+def test_few_agents_are_all_named_and_drawn(page):
+    assert all("checked" in attrs for attrs in Page(page).all("input"))
+    assert "<summary>All" not in page and 'class="dense"' not in page
 
 
 @pytest.mark.parametrize("case", ["two days", "thirty years", "months", "idle", "ruin"])
