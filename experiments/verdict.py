@@ -202,7 +202,7 @@ def together(frame: pd.DataFrame) -> list[str]:
         held = found["best_set"]
         lines.append(
             f"The best Sharpe ratio is, with 95 % confidence, among {len(held)} of "
-            f"{len(frame)} (model confidence set){_some(held, frame.index)}."
+            f"{len(frame)} (model confidence set){_some(held, list(frame.index))}."
         )
     if "overfitting" in found:
         lines.append(
