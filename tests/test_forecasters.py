@@ -379,14 +379,15 @@ def test_saved_losses_of_two_outputs_and_of_no_scale(loss, tmp_path):
     np.testing.assert_array_equal(np.array(ours.error), np.array(theirs.error))
 
 
-@pytest.mark.parametrize("name", ["fnn", "lstm", "transformer"])
+@pytest.mark.parametrize("name", ["fnn", "lstm", "transformer", "ridge"])
 def test_the_explained_function_is_the_forecast(name):
     market = market_of(noise(200, 3))
-    agent = ForecastAgent(forecaster=quick(name), target="rank").fit(market[:150])
+    forecaster = name if name == "ridge" else quick(name)
+    agent = ForecastAgent(forecaster=forecaster, target="rank").fit(market[:150])
     response = agent.response(market, np.eye(4)[-1])
     np.testing.assert_allclose(response.now(), agent.forecaster.predict(market), atol=1e-7)
-    with pytest.raises(SettingError, match="holds no network to explain"):
-        ForecastAgent(forecaster="ridge").fit(market[:150]).response(market, np.eye(4)[-1])
+    with pytest.raises(SettingError, match="mean: has no inputs to explain it by"):
+        ForecastAgent(forecaster="mean").fit(market[:150]).response(market, np.eye(4)[-1])
 
 
 def test_validation_figures_are_recorded():
