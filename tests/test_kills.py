@@ -60,21 +60,29 @@ def test_a_killed_run_ends_as_one_that_was_not(forks, prices, tmp_path, agent, k
         given = config | {"results": str(results)}
         return forks.run("train", kill_after=kill_after, config=given)
 
-    started = time.monotonic()
-    assert run(tmp_path / "whole") == 0, forks.said()
-    took = time.monotonic() - started
+    shortest = np.inf
+    for _ in range(2):  # the first one pays for what is imported and made at its first use
+        shutil.rmtree(tmp_path / "whole", ignore_errors=True)
+        started = time.monotonic()
+        assert run(tmp_path / "whole") == 0, forks.said()
+        shortest = min(shortest, time.monotonic() - started)
     place = f"train/{agent}/seed_000"
     expected = left_behind(tmp_path / "whole" / place)
     landed = 0
-    for number in range(kills):
+    for number in range(10 * kills):
         results = tmp_path / str(number)
-        status = run(results, rng.uniform(0.1, 0.9) * took)
-        landed += status == -9
+        started = time.monotonic()
+        status = run(results, rng.uniform(0.1, 0.9) * shortest)
         if status == -9:
+            landed += 1
             assert run(results) == 0, forks.said()
+        else:  # it was done before the kill came
+            shortest = min(shortest, time.monotonic() - started)
         assert left_behind(results / place) == expected, f"kill {number}"
         assert not (results / place / "checkpoints").exists()
-    assert landed > 0
+        if landed == kills:
+            return
+    pytest.fail(f"{landed} of {kills} kills came before the run was done")
 
 
 def test_many_kills_of_one_run(forks, prices, tmp_path):
