@@ -27,7 +27,7 @@ from experiments.pace import RULE
 from experiments.parallel import capacity, run_trials
 from experiments.plan import check_folders, make_task, read_market, resolved_agent, resolved_data
 from experiments.progress import display
-from experiments.reuse import foreign_code
+from experiments.reuse import changed_parts, foreign_code
 from experiments.run_dir import check_name, ensure_writable, write_atomic
 from experiments.splits import Gaps, combinatorial, gaps
 from experiments.tracking import Watcher
@@ -171,7 +171,7 @@ def _is_done(spec: Trial, data: str) -> bool:
         return False
     assert isinstance(spec.config, PurgedConfig)
     ours, theirs = _signature(spec.config, spec.seed, data), json.loads(path.read_text("utf-8"))
-    changed = [key for key in ours if ours[key] != theirs.get(key)]
+    changed = changed_parts(ours, theirs)
     if changed:
         raise SettingError(
             f"{path.parent} is finished and was made with other {', '.join(changed)}; choose "

@@ -1,7 +1,8 @@
 """Finished runs are kept: the same settings on the same data are not computed twice.
 
 Where something differs the command is refused with the list of differences, because going on
-would overwrite a result; `--overwrite` does. Other versions of the software are only told.
+would overwrite a result; `--overwrite` does. Other versions of the software are only told. A
+setting that did not exist when a run was made stood, in effect, at its default: the run is kept.
 """
 
 from __future__ import annotations
@@ -9,17 +10,28 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.config import Common
+from experiments.agent_choice import agent_class
+from experiments.config import Common, DataConfig, SplitConfig, TaskConfig
+from experiments.cross_config import FoldsConfig
+from experiments.options import agent_options, options_of
 from experiments.provenance import git_commit, software_versions
 from experiments.runs import Run
 from experiments.settings import CODE, named_code
+from experiments.walk_config import WalkConfig
 from market.errors import SettingError
 
 IGNORED = ("results", "workers")
+BLOCKS = {
+    "data": DataConfig,
+    "split": SplitConfig,
+    "walk": WalkConfig,
+    "folds": FoldsConfig,
+    "task": TaskConfig,
+}
 
 
 def foreign_code(config: Common) -> dict[str, str]:
@@ -74,16 +86,47 @@ def differences(
     run: Run, settings: Mapping[str, Any], data: str, code: Mapping[str, str]
 ) -> Iterator[str]:
     """What is not as it was when the run was made: "key new, was old"."""
-    ours, theirs = dict(_flat(settings)), dict(_flat(run.config))
-    for key in sorted(ours.keys() | theirs.keys()):
-        if key not in IGNORED and ours.get(key) != theirs.get(key):
-            yield f"{key} {ours.get(key)}, was {theirs.get(key)}"
+    yield from changed_settings(settings, run.config)
     if run.manifest.get("data", {}).get("sha256") != data:
         yield "the data have other numbers"
     before = run.manifest.get("code") or {}
     for place in sorted(code.keys() | before.keys()):
         if code.get(place) != before.get(place):
             yield f"the code of {place} has changed"
+
+
+def changed_settings(settings: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
+    """Settings that are not as they were: "key new, was old"; what was not there was its default.
+
+    Args:
+        settings: Resolved, of now.
+        before: Of then, as a run keeps them.
+
+    """
+    ours, theirs = dict(_flat(settings)), dict(_flat(before))
+    if ours.keys() - theirs.keys():
+        theirs = _defaults(ours, BLOCKS.keys() & before.keys()) | theirs
+    for key in sorted(ours.keys() | theirs.keys()):
+        if key not in IGNORED and ours.get(key) != theirs.get(key):
+            yield f"{key} {ours.get(key)}, was {theirs.get(key)}"
+
+
+def changed_parts(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Which parts of what something was made from are not as they were; `settings` as above."""
+    changed = [key for key in ours if ours[key] != theirs.get(key)]
+    if "settings" in changed and not any(changed_settings(ours["settings"], theirs["settings"])):
+        changed.remove("settings")
+    return changed
+
+
+def _defaults(ours: Mapping[str, Any], blocks: Iterable[str]) -> dict[str, Any]:
+    """Defaults of those settings, of these blocks and of the agent, that `ours` has."""
+    options = [option for name in blocks for option in options_of(BLOCKS[name], f"{name}.")]
+    name = ours.get("agent.name")
+    if name is not None:
+        options += agent_options(agent_class(str(name)), str(name))
+    found = dict(_flat({option.key: option.default for option in options}))
+    return {key: value for key, value in found.items() if key in ours}
 
 
 def other_software(run: Run) -> list[str]:
@@ -101,8 +144,11 @@ def other_software(run: Run) -> list[str]:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves by dotted key, tuples as lists; the one agent of a list as `agent`."""
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if prefix + key == "agents" and isinstance(value, list) and len(value) == 1:
+            yield from _flat(value[0], "agent.")
+        elif isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value

@@ -25,7 +25,7 @@ from experiments.pace import RULE
 from experiments.parallel import capacity, run_trials
 from experiments.plan import Plan, prepare, read_market
 from experiments.progress import display
-from experiments.reuse import foreign_code
+from experiments.reuse import changed_parts, foreign_code
 from experiments.run_dir import RunFolder, ensure_writable, write_atomic
 from experiments.seeds import interquartile_mean
 from experiments.study import (
@@ -141,7 +141,7 @@ def _check_same(path: Path, ours: Mapping[str, Any]) -> None:
         write_atomic(path, json.dumps(ours, indent=1) + "\n")
         return
     theirs = json.loads(path.read_text("utf-8"))
-    changed = [key for key in ours if ours[key] != theirs.get(key)]
+    changed = changed_parts(ours, theirs)
     if changed:
         raise SettingError(
             f"{path.parent} holds a search with other {', '.join(changed)}; choose another "

@@ -1,16 +1,20 @@
 """Finished runs are kept, other settings refused with what differs; every configuration counts."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from experiments import history
 from experiments.compare import run_experiments
 from experiments.config import AgentConfig, CostConfig, DataConfig, ExperimentConfig, TaskConfig
+from experiments.reuse import changed_parts, changed_settings
 from experiments.runs import Run, find_runs
+from experiments.walk_config import WalkConfig, WindowedConfig
 from market.errors import SettingError
 
 SOURCE = Path(__file__).with_name("tiny_agent.py")
@@ -100,6 +104,71 @@ def test_a_kept_run_of_other_versions_is_told(config, tmp_path, capsys):
     path.write_text(json.dumps(manifest))
     run_experiments([config()], 1)
     assert "They were made with torch 1.0 (now" in capsys.readouterr().err
+
+
+def forget(path, *keys):
+    """As if these settings had not existed when a run was made."""
+    stored = yaml.safe_load(path.read_text())
+    for key in keys:
+        *above, last = key.split(".")
+        block = stored
+        for name in above:
+            block = block[int(name) if isinstance(block, list) else name]
+        del block[last]
+    path.write_text(yaml.safe_dump(stored))
+
+
+def test_a_setting_that_a_run_did_not_have_yet_was_at_its_default(config, tmp_path, capsys):
+    run_experiments([config()], 1)
+    path = tmp_path / "results/train/Tiny/seed_000/config.yaml"
+    forget(path, "task.band", "task.cost.buy", "agent.lookback", "data.frequency")
+    before = state(path.parent)
+    capsys.readouterr()
+    run_experiments([config()], 1)
+    assert "kept: Tiny seed 0" in capsys.readouterr().err
+    other = config(TaskConfig(cost=CostConfig(buy=0.002), band=0.1), lookback=7)
+    with pytest.raises(SettingError) as caught:
+        run_experiments([other], 1)
+    told = "agent.lookback 7, was 5; task.band 0.1, was 0.0; task.cost.buy 0.002, was 0.001"
+    assert told in str(caught.value)
+    assert state(path.parent) == before
+
+
+def test_a_setting_without_a_default_or_of_another_kind_of_run_still_differs(config):
+    ours = config().plain()
+    theirs = {key: value for key, value in ours.items() if key != "split"}
+    assert [*changed_settings(ours | {"split": {"train_end": "2020-03-02"}}, theirs)] == [
+        "split.train_end 2020-03-02, was None"
+    ]
+    assert [*changed_settings(ours, ours | {"experiment": "other"})] == [
+        "experiment train, was other"
+    ]
+    assert [*changed_settings({"agent": {"name": "cash", "x": 1}}, {"agent": {"name": "cash"}})]
+
+
+def test_refits_and_records_of_searches_keep_what_was_made_before_a_setting(config, tmp_path):
+    one = config()
+    walk = WindowedConfig(
+        agent=one.agent,
+        data=one.data,
+        results=one.results,
+        walk=WalkConfig(refit_every=30, valid_days=20),
+    )
+    run_experiments([walk], 1)
+    path = tmp_path / "results/train/Tiny/seed_000/config.yaml"
+    forget(path, "agents.0.lookback", "walk.warm_start", "task.fill")
+    before = state(path.parent)
+    run_experiments([walk], 1)
+    assert state(path.parent) == before
+    with pytest.raises(SettingError, match=r"agent\.lookback 6, was 5"):
+        run_experiments([dataclasses.replace(walk, agent=config(lookback=6).agent)], 1)
+    made = {"settings": walk.plain(), "data": "x", "code": {}}
+    less = json.loads(json.dumps(made))
+    del less["settings"]["task"]["cost"]["sell"], less["settings"]["walk"]["train_days"]
+    assert changed_parts(made, less) == []
+    assert changed_parts(made | {"data": "y"}, less) == ["data"]
+    less["settings"]["task"]["decision_lag"] = 1
+    assert changed_parts(made, less) == ["settings"]
 
 
 def test_every_configuration_ever_tried_counts_once_whatever_its_seeds(config, tmp_path):
