@@ -8,13 +8,15 @@ differentiable once. On CUDA the sums of `gathered_hidden` may differ in the las
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_NARROW = 32  # days of fewer channels than this are multiplied several at a time
+_NARROW = 16  # days of fewer channels than this are multiplied several at a time
 
 
 def causal_convolution(
@@ -76,9 +78,22 @@ def _pieces(n_rows: int, row_elements: int, device: torch.device) -> list[slice]
 
 
 def _columns(x: Tensor, rows: slice, taps: range, dilation: int) -> Tensor:
-    """What the given taps see of `x` (T, N, C), side by side: shape (rows * N, taps * C)."""
-    seen = [x[rows.start + j * dilation : rows.stop + j * dilation] for j in taps]
-    return (seen[0] if len(seen) == 1 else torch.cat(seen, -1)).view(-1, len(seen) * x.shape[-1])
+    """What the given taps see of `x` (T, N, C), side by side: shape (rows * N, taps * C).
+
+    Many taps are joined in two turns, which copies the same numbers in fewer and longer runs.
+    """
+    count = len(taps)
+    inner = max(size for size in range(1, math.isqrt(count) + 1) if count % size == 0)
+    first, reach = rows.start + taps.start * dilation, (count - inner) * dilation
+    length = rows.stop - rows.start
+    joined = _side_by_side(x, [first + j * dilation for j in range(inner)], length + reach)
+    steps = range(0, reach + 1, inner * dilation)
+    return _side_by_side(joined, steps, length).view(-1, count * x.shape[-1])
+
+
+def _side_by_side(x: Tensor, starts: Sequence[int], length: int) -> Tensor:
+    seen = [x[start : start + length] for start in starts]
+    return seen[0] if len(seen) == 1 else torch.cat(seen, -1)
 
 
 def _tap_groups(kernel: int, channels: int) -> list[range]:
@@ -121,9 +136,12 @@ class _CausalConvolution(torch.autograd.Function):
         n_series, channels = x.shape[1:]
         groups = _tap_groups(ctx.kernel, channels)
         width = max(len(groups[0]) * channels, weight.shape[1])
-        grad_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
+        grad_x = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        if grad_x is not None:
+            grad_x[len(grad_y) :] = 0.0
         grad_weight, grad_bias = torch.zeros_like(weight), weight.new_zeros(weight.shape[1])
-        for rows in _pieces(len(grad_y), n_series * width, x.device):
+        # from the last days on, so that a day's first tap has written before later taps add to it
+        for rows in reversed(_pieces(len(grad_y), n_series * width, x.device)):
             g = grad_y[rows]
             g = g if y is None else torch.ops.aten.threshold_backward(g, y[rows], 0)
             g = g.reshape(-1, weight.shape[1])
@@ -137,10 +155,17 @@ class _CausalConvolution(torch.autograd.Function):
 
 
 def _add_back(grad_x: Tensor, columns: Tensor, rows: slice, taps: range, dilation: int) -> None:
-    """The transpose of `_columns`: adds each tap's part to the days it came from."""
+    """The transpose of `_columns`: adds each tap's part to the days it came from.
+
+    The first tap, the earliest of all, is the first to come to its days: it writes.
+    """
     parts = columns.view(-1, grad_x.shape[1], len(taps), grad_x.shape[2]).unbind(2)
     for j, part in zip(taps, parts, strict=True):
-        grad_x[rows.start + j * dilation : rows.stop + j * dilation] += part
+        days = grad_x[rows.start + j * dilation : rows.stop + j * dilation]
+        if j == 0:
+            days.copy_(part)
+        else:
+            days += part
 
 
 class _GatheredHidden(torch.autograd.Function):
@@ -168,7 +193,7 @@ class _GatheredHidden(torch.autograd.Function):
     def backward(ctx: Any, grad_scores: Tensor, grad_pooled: Tensor) -> tuple[Tensor | None, ...]:
         table, inputs, weight, readout, index = ctx.saved_tensors
         width = table.shape[2]
-        grad_table = torch.zeros_like(table)
+        grad_table = torch.empty_like(table) if index is None else torch.zeros_like(table)
         grad_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
         grad_weight, grad_readout = torch.zeros_like(weight), torch.zeros_like(readout)
         grad_pooled = grad_pooled / inputs.shape[1]

@@ -113,16 +113,21 @@ class ProportionalRates(BoundCost):
 
         With sides fixed, slope k_i = buy_i or -sell_i, the equation is linear:
         mu = (1 + k . weights) / (1 + k . target). Where mu < 1 makes a planned buy a sale, the
-        sides are taken anew; a handful of rounds ends it, and the result is exact. A row whose
-        sides stay keeps its mu to the bit while others go on.
+        sides are taken anew; a handful of rounds ends it, and the result is exact. In exact numbers
+        mu falls from round to round. Where rounding makes it rise, a trade of nothing would change
+        sides for ever: mu stays instead. So does each row's, to the bit, while others go on.
         """
-        slope = self._slope(target - weights)
+        held, asked = constant(weights), constant(target)
+        slope, mu = self._slope(asked - held), None
         for _ in range(MAX_ITERATIONS):
-            mu = within((1.0 + dot(slope, weights)) / (1.0 + dot(slope, target)))
-            trades = column(mu) * target - weights
+            mu = _least(mu, _left(slope, held, asked))
+            trades = column(mu) * asked - held
             before, slope = slope, self._slope(trades)
             if _equal(before, slope):
                 break
+        if asked is not target:  # the sides have no gradient, mu has
+            mu = _left(slope, weights, target)
+            trades = column(mu) * target - weights
         return mu, trades
 
     def _slope(self, trades: Array) -> Array:
@@ -136,7 +141,8 @@ class ProportionalRates(BoundCost):
         if key not in self._like:
             self._like[key] = like(self._mean, trades), like(self._skew, trades)
         mean, skew = self._like[key]
-        return namespace(trades).copysign(mean, constant(trades)) + skew
+        slope = namespace(trades).copysign(mean, constant(trades))
+        return slope + skew if self._skewed else slope
 
 
 class FeePerTrade(BoundCost):
@@ -245,7 +251,21 @@ def _equal(a: Array, b: Array) -> bool:
     """Whether two arrays agree to the bit; bytes compare several times faster."""
     if type(a) is np.ndarray:
         return a.tobytes() == b.tobytes()
-    return bool((a == b).all())
+    return bool(a.equal(b))
+
+
+def _left(slope: Array, weights: Array, target: Array) -> Array:
+    """The fraction of value left where a unit more costs `slope`, (*B,)."""
+    return within((1.0 + dot(slope, weights)) / (1.0 + dot(slope, target)))
+
+
+def _least(before: Array | None, now: Array) -> Array:
+    """The smaller of two rounds' mu; the first round has no other."""
+    if before is None:
+        return now
+    if type(now) is np.float64:
+        return now if now < before else before
+    return namespace(now).minimum(before, now)
 
 
 def constant(array: Array) -> Array:

@@ -320,3 +320,16 @@ def test_rates_by_asset(liquid):
     cost = ProportionalCost({"A0": 0.1})
     assert solve(cost, liquid, [0, 0, 0, 1], [0, 1, 0, 0]) == 1.0
     assert solve(cost, liquid, [0, 0, 0, 1], [1, 0, 0, 0]) == pytest.approx(1 / 1.1)
+
+
+def test_rates_settle_where_a_trade_is_nothing_but_rounding(liquid, rng, monkeypatch):
+    bound = ProportionalCost(0.002).bind(liquid)
+    weights = rng.dirichlet(np.ones(N), 50_000)
+    target = weights * (1.0 + rng.integers(-1, 2, weights.shape) * np.finfo(float).eps)
+    settled = []
+    for rounds in (8, 9):
+        monkeypatch.setattr("envs.bound_costs.MAX_ITERATIONS", rounds)
+        settled.append(bound.solve(weights, target, np.ones(len(weights)), None)[0])
+    assert settled[0].tobytes() == settled[1].tobytes()
+    alone = [bound.solve(weights[i], target[i], np.float64(1.0), None)[0] for i in range(200)]
+    assert settled[0][:200].tolist() == alone
