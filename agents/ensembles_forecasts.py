@@ -6,7 +6,7 @@ factor_blend(forecaster=gru, components=3)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -23,6 +23,7 @@ from agents.forecast_base import Forecaster
 from agents.forecast_data import n_risky
 from agents.forecast_targets import known_columns, target_of
 from agents.forecasters import FORECASTERS
+from agents.kept_parts import Parts
 from agents.response import NoNetwork, Part, Response, blend
 from agents.rule_base import build
 from agents.settings import Space, require
@@ -68,8 +69,7 @@ class StackedForecaster(Forecaster):
             cut = train.n_periods - (train.n_periods - 1) // 5
             train, valid = train[:cut], train[max(0, cut - self.lookback) :]
         self.assets = train.assets
-        for i, part in enumerate(self.parts):
-            part.fit(train, valid, seed=seed, monitor=_Part(monitor, i, len(self.parts)))
+        self._fit_parts(train, valid, seed, monitor)
         made, came = self._on(valid, train)
         if self._given is None:
             self.shares = best_shares(made, came)
@@ -80,6 +80,17 @@ class StackedForecaster(Forecaster):
         monitor.record(0, dict(zip(names, self.shares.tolist(), strict=True)))
         monitor.progress(1.0)
         return self
+
+    def _fit_parts(self, train: Market, valid: Market, seed: int, monitor: Monitor) -> None:
+        kept = Parts(monitor)
+        for i, part in enumerate(self.parts):
+            with kept.unpacked(str(i)) as folder:
+                if folder is not None:
+                    part.load(folder)
+                    continue
+            watched = kept.part(str(i), f"forecaster_{i}", i, len(self.parts))
+            part.fit(train, valid, seed=seed, monitor=watched)
+            kept.done(str(i), part.save)
 
     def predict(self, history: Market) -> np.ndarray:
         """The mean of the parts' forecasts, (N,)."""
@@ -236,24 +247,6 @@ class FactorBlend(ForecastAgent):
         parts = [*read_forecasters([settings.forecaster]), factors]
         share = settings.share
         return StackedForecaster(parts, None if share is None else [1.0 - share, share])
-
-
-class _Part(Monitor):
-    """One forecaster's share of the progress; its curves under its number."""
-
-    def __init__(self, monitor: Monitor, place: int, count: int) -> None:
-        self.monitor, self.folder = monitor, monitor.folder
-        self.place, self.count = place, count
-
-    def record(self, step: int, values: Mapping[str, float]) -> None:
-        """Pass on as `forecaster_0/..`."""
-        self.monitor.record(
-            step, {f"forecaster_{self.place}/{key}": value for key, value in values.items()}
-        )
-
-    def progress(self, done: float) -> None:
-        """Pass on as part of the whole."""
-        self.monitor.progress((self.place + done) / self.count)
 
 
 def _size(train: Market) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +19,13 @@ import numpy as np
 from agents import AGENTS
 from agents.base import Agent, Monitor, Task
 from agents.growing import continues
+from agents.kept_parts import Parts
 from agents.rollout import Rollout, roll
 from agents.schedule import start_weights
 from agents.settings import as_dict
 from market import Market, SettingError
 from market.names import parse_call
-from market.plugin import load_plugin
+from market.plugin import load_plugin, only_plugins, references_in
 
 SPANS = {"week": 6, "month": 24, "quarter": 68, "year": 266}  # most trading days there are in one
 CODES = {"week": "W", "month": "M", "quarter": "Q", "year": "Y"}
@@ -110,7 +111,8 @@ class Pool:
         valid: Later data, or None.
         task: The rules.
         seed: Of every member.
-        monitor: Told of progress; asked for members that are trained already.
+        monitor: Told of progress; asked for members that are trained already. It may go on with a
+            training that was cut off: members that were done then are as they were.
 
     """
 
@@ -118,7 +120,7 @@ class Pool:
         self, train: Market, valid: Market | None, task: Task, seed: int, monitor: Monitor
     ) -> None:
         self.train, self.valid, self.task = train, valid, task
-        self.seed, self.monitor = seed, monitor
+        self.seed, self.monitor, self.parts = seed, monitor, Parts(monitor)
         self._trained: dict[str, Agent] = {}
         self._paths: dict[str, Rollout] = {}
 
@@ -127,22 +129,30 @@ class Pool:
         fitted = []
         for i, member in enumerate(members):
             if member.key not in self._trained:
-                part = _Part(self.monitor, member.name, i, len(members))
-                self._trained[member.key] = self._train(member, part)
+                self._trained[member.key] = self._train(member, i, len(members))
             fitted.append(member._replace(agent=self._trained[member.key]))
         self.monitor.progress(1.0)
         return fitted
 
-    def _train(self, member: Member, monitor: Monitor) -> Agent:
+    def _train(self, member: Member, place: int, count: int) -> Agent:
         join: Callable[[Pool], Agent] | None = getattr(member.agent, "join", None)
         if join is not None:
             return join(self)
-        settings = as_dict(member.agent.settings)
-        known = self.monitor.trained(member.name, settings)
-        if known is not None:
-            return known
-        valid = None if self.valid is None else self.rows(member.agent)
-        return member.agent.fit(self.train, valid, task=self.task, seed=self.seed, monitor=monitor)
+        with self.parts.unpacked(member.key) as folder:
+            if folder is not None:
+                with only_plugins(references_in(member.key)):
+                    return type(member.agent).load(folder)
+        known = None
+        if not self.parts.under_way(member.key):
+            known = self.monitor.trained(member.name, as_dict(member.agent.settings))
+        if known is None:
+            valid = None if self.valid is None else self.rows(member.agent)
+            part = self.parts.part(member.key, f"member/{member.name}", place, count)
+            known = member.agent.fit(
+                self.train, valid, task=self.task, seed=self.seed, monitor=part
+            )
+        self.parts.done(member.key, known.save)
+        return known
 
     def rows(self, agent: Agent) -> Market:
         """Validation with no more history in front than the agent's first decision needs."""
@@ -167,22 +177,6 @@ class Pool:
         if member.key not in self._paths:
             self._paths[member.key] = roll(member.agent, self.rows(member.agent), self.task)
         return self._paths[member.key]
-
-
-class _Part(Monitor):
-    """One member's share of the progress; its curves under its name."""
-
-    def __init__(self, monitor: Monitor, name: str, place: int, count: int) -> None:
-        self.monitor, self.folder = monitor, monitor.folder
-        self.name, self.place, self.count = name, place, count
-
-    def record(self, step: int, values: Mapping[str, float]) -> None:
-        """Pass on as `member/name/..`."""
-        self.monitor.record(step, {f"member/{self.name}/{k}": v for k, v in values.items()})
-
-    def progress(self, done: float) -> None:
-        """Pass on as part of the whole."""
-        self.monitor.progress((self.place + done) / self.count)
 
 
 class Page(NamedTuple):

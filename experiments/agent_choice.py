@@ -7,9 +7,9 @@ from pathlib import Path
 from agents import AGENTS
 from agents.base import Agent
 from experiments.config import AgentConfig
-from experiments.settings import CODE, named_code
+from experiments.settings import named_code
 from market.errors import DataError, InputError, SettingError
-from market.plugin import load_plugin, only_plugins
+from market.plugin import load_plugin, only_plugins, references_in
 
 MAX_JSON = 100_000_000  # bytes of settings and states beside a network's weights
 
@@ -44,7 +44,7 @@ def stored_agent(config: AgentConfig, folder: Path) -> Agent:
         if file.stat().st_size > MAX_JSON:
             raise DataError(f"{file}: must be at most {MAX_JSON} bytes")
     texts = [text for _, text in named_code([config.name, config.settings])]
-    with only_plugins(match.group() for text in texts for match in CODE.finditer(text)):
+    with only_plugins(name for text in texts for name in references_in(text)):
         return kind.load(folder)
 
 

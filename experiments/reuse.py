@@ -20,9 +20,10 @@ from experiments.cross_config import FoldsConfig
 from experiments.options import agent_options, options_of
 from experiments.provenance import git_commit, software_versions
 from experiments.runs import Run
-from experiments.settings import CODE, named_code
+from experiments.settings import named_code
 from experiments.walk_config import WalkConfig
 from market.errors import SettingError
+from market.plugin import CODE
 
 IGNORED = ("results", "workers")
 BLOCKS = {

@@ -18,8 +18,8 @@ from experiments.options import Option
 from experiments.values import Given, check_type, takes, written
 from experiments.yaml_file import Document, parse_value, read_yaml
 from market.errors import InputError, SettingError
+from market.plugin import CODE
 
-CODE = re.compile(r"([\w./\\~-]+):[^\W\d]\w*")
 _NEVER_CODE = ("data.options", "results", "experiment")
 SHORT = {"agent": "agent.name", "data": "data.source", "task.cost": "task.cost.buy"}
 

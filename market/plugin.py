@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,14 @@ from typing import Any, TypeVar
 
 from market.errors import InputError, SettingError
 
+CODE = re.compile(r"([\w./\\~-]+):[^\W\d]\w*")  # a reference; the group is its place
 Result = TypeVar("Result")
 _NAMED: ContextVar[frozenset[str] | None] = ContextVar("code that may be run", default=None)
+
+
+def references_in(text: str) -> list[str]:
+    """All that a text names as code."""
+    return [match.group() for match in CODE.finditer(text)]
 
 
 @contextmanager

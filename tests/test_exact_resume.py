@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 
 from agents import AGENTS
 from agents.base import Monitor, Task
+from agents.kept_parts import files_of
 from agents.selection import Selection
 from experiments.tree_codec import Encoded, decode, encode
 from market.errors import DataError, SettingError
@@ -23,6 +24,13 @@ RL = SMALL | {"num_envs": 4, "episode_length": 12, "evaluations": 2}
 OFF = RL | {"steps": 80, "learning_starts": 16, "batch_size": 8, "train_every": 2}
 ON = RL | {"steps": 160, "n_steps": 4}
 PG = SMALL | {"steps": 10, "evaluations": 2, "segments": 4, "segment_length": 8}
+INNER = "cash, lstm(lookback=5, hidden=4, epochs=6, patience=6, volatility_window=5)"
+MEMBERS = [
+    "equal_weight",
+    "policy_gradient(lookback=5, width=4, depth=1, steps=6, evaluations=2, segments=4, "
+    "segment_length=8)",
+    f"ensemble(members='{INNER}', period=week)",
+]
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo": ("ppo", ON | {"batch_size": 16, "n_epochs": 2}),
     "ppo of one environment": ("ppo", ON | {"num_envs": 1, "steps": 80, "batch_size": 8}),
@@ -49,6 +57,17 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "forecasters": (
         "forecast",
         {"forecaster": "gru(lookback=5, width=4, depth=1, epochs=5, ensemble=2, noise=0.1)"},
+    ),
+    "stacking": (
+        "stacking",
+        {
+            "forecasters": "mean, gru(lookback=5, width=4, depth=1, epochs=6), "
+            "fnn(lookback=5, width=4, depth=1, epochs=6)"
+        },
+    ),
+    "an ensemble": (
+        "ensemble",
+        {"members": MEMBERS, "period": "week", "weighting": "validation"},
     ),
 }
 TASK = Task(reward="differential_sharpe - 0.1 * turnover")
@@ -82,6 +101,8 @@ class Keeper(Monitor):
 
 
 def parameters(agent) -> dict[str, np.ndarray]:
+    if hasattr(agent, "members") or hasattr(agent.settings, "forecasters"):
+        return files_of(agent.save)
     if hasattr(agent, "forecaster"):
         found = agent.forecaster.tensors()
     else:
