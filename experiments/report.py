@@ -22,12 +22,12 @@ from experiments.runs import Run
 from experiments.summary import agent_labels, summarise
 from experiments.verdict import (
     HEADINGS,
-    VERSUS_CONVENTIONS,
     cells,
     conventions,
     headline,
     short,
     verdict_groups,
+    versus_conventions,
 )
 
 FEW, FIRST = 20, 9  # agents that a chart over time holds, and that it starts with where more are
@@ -74,7 +74,7 @@ def render_report(
         headline=headline(frame),
         verdicts=verdict_groups(frame),
         conventions=conventions(frame),
-        versus_conventions=VERSUS_CONVENTIONS,
+        versus_conventions=versus_conventions(frame),
         notes=notes(runs),
         headings=HEADINGS,
         rows=_rows(exhibit),

@@ -13,6 +13,7 @@ import pandas as pd
 
 from experiments import history
 from experiments.evidence import HARDER, against, alone, excess_returns, over_all, paths, verdict
+from experiments.resampling import RESAMPLES, enough_resamples
 from experiments.runs import Run
 from experiments.statistics import (
     adjust_p_values,
@@ -78,7 +79,7 @@ def summarise(
     *,
     reference: str = REFERENCE,
     periods_per_year: float | None = None,
-    n_resamples: int = 2000,
+    n_resamples: int | None = None,
     rng: int = 0,
 ) -> pd.DataFrame:
     """One row an agent, best Sharpe ratio first; agents without a finished run follow, as NaN.
@@ -90,7 +91,8 @@ def summarise(
         reference: Agent that the others' Sharpe ratios are compared with.
         periods_per_year: Periods in a year of the back-tests; None takes it from the runs'
             manifests (`data.periods_per_year`), else 252.
-        n_resamples: Of the bootstrap.
+        n_resamples: Of the bootstrap; None takes 2,000, and for p-values below 5 % 100 for each
+            agent compared where that is more (`enough_resamples`).
         rng: Seed of the bootstrap.
 
     Returns:
@@ -102,8 +104,8 @@ def summarise(
         `probabilistic` and `deflated`, probabilities that the Sharpe ratio is above 0, and above
         what luck gives the best of all configurations tried; `years_needed` to show the first;
         `improvement`, the chance that a run beats one of the reference's; `best_set_p`.
-        `frame.attrs` has `reference`, `periods_per_year`, `trials`, and of `TOGETHER` what could be
-        computed.
+        `frame.attrs` has `reference`, `periods_per_year`, `trials`, `resamples` (those of small
+        p-values), and of `TOGETHER` what could be computed.
 
     Raises:
         SettingError: If there are no runs.
@@ -114,9 +116,10 @@ def summarise(
     _check_once(runs)
     _check_same_days([run for run in runs if run.finished])
     per_year = periods_per_year or _periods_per_year(runs)
-    draw: dict[str, Any] = {"n_resamples": n_resamples, "rng": rng}
+    draw: dict[str, Any] = {"n_resamples": n_resamples or RESAMPLES, "rng": rng}
     tried = history.trials([run for run in runs if not is_hindsight(run)])
     groups = agent_labels(runs)
+    n_tests = n_resamples or enough_resamples(_comparisons(groups, reference))
     rows: dict[str, dict[str, Any]] = {}
     for label, group in groups.items():
         finished = [run for run in group if run.finished]
@@ -128,7 +131,7 @@ def summarise(
         elif finished:
             row |= alone(finished, per_year, tried)
             base = _reference(runs, finished[0], reference)
-            row |= _compare(finished, base, per_year, draw)
+            row |= _compare(finished, base, per_year, draw, n_tests)
         else:
             row["verdict"] = "no finished run"
         rows[label] = row
@@ -144,6 +147,7 @@ def summarise(
     frame = frame.rename_axis("agent").sort_values("sharpe", ascending=False, kind="stable")
     frame = frame.loc[(frame["verdict"] == HINDSIGHT).sort_values(kind="stable").index]
     frame.attrs = {"reference": reference, "periods_per_year": per_year, "trials": tried.number}
+    frame.attrs["resamples"] = n_tests
     frame.attrs |= {name: together[name] for name in TOGETHER if name in together}
     return frame
 
@@ -151,6 +155,12 @@ def summarise(
 def is_hindsight(run: Run) -> bool:
     """Whether the run's agent was shown the days it is judged on."""
     return bool(run.manifest.get("hindsight"))
+
+
+def _comparisons(groups: dict[str, list[Run]], reference: str) -> int:
+    """How many agents are held against the reference."""
+    others = [runs for runs in groups.values() if runs[0].agent != reference]
+    return sum(any(run.finished for run in runs) and not is_hindsight(runs[0]) for runs in others)
 
 
 def _finished(groups: dict[str, list[Run]]) -> dict[str, list[Run]]:
@@ -246,14 +256,18 @@ def _measure(
 
 
 def _compare(
-    runs: Sequence[Run], base: Sequence[Run], periods_per_year: float, draw: dict[str, Any]
+    runs: Sequence[Run],
+    base: Sequence[Run],
+    periods_per_year: float,
+    draw: dict[str, Any],
+    n_tests: int,
 ) -> dict[str, Any]:
     """Differences to the reference's runs `base`; the verdict waits for all agents' p-values."""
     if base and base[0].agent == runs[0].agent:
         return {"verdict": "reference"}
     if not base:
         return {"verdict": "no reference to compare with"}
-    row = against(runs, base, periods_per_year, draw)
+    row = against(runs, base, periods_per_year, draw, n_tests)
     if np.isnan(row["difference"]):
         idle = int(np.isnan(sharpe_by_seed(runs, periods_per_year)).sum())
         who = f"{idle} of {len(runs)} seeds: " if 0 < idle < len(runs) else ""

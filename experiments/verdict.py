@@ -44,10 +44,10 @@ CONVENTIONS = (
 )
 VERSUS_CONVENTIONS = (
     "p: how often luck alone gives a difference this large to any of the agents compared (Holm's "
-    "correction); the verdict asks for less than 0.05, after costs and before. The other columns "
-    "are the same difference had trading been free, and for the same trained agents with doubled "
-    "costs, with decisions a day late, and in each half of the days; + and - mark those whose own "
-    "95 % interval leaves out 0."
+    "correction); the verdict asks for less than 0.05, after costs and before, and small ones "
+    "come from {resamples:,} resamples. The other columns are the same difference had trading "
+    "been free, and for the same trained agents with doubled costs, with decisions a day late, "
+    "and in each half of the days; + and - mark those whose own 95 % interval leaves out 0."
 )
 
 
@@ -247,7 +247,7 @@ def print_table(frame: pd.DataFrame, console: Console | None = None) -> None:
     console.print()
     console.print(Text(conventions(frame), style="dim"))
     if compared:
-        console.print(Text(VERSUS_CONVENTIONS, style="dim"))
+        console.print(Text(versus_conventions(frame), style="dim"))
 
 
 def _print_versus(frame: pd.DataFrame, console: Console) -> None:
@@ -291,3 +291,8 @@ def _print_measures(frame: pd.DataFrame, console: Console) -> None:
 def conventions(frame: pd.DataFrame) -> str:
     """How the numbers are meant; to be printed with them."""
     return CONVENTIONS.format(periods=frame.attrs["periods_per_year"])
+
+
+def versus_conventions(frame: pd.DataFrame) -> str:
+    """The same for differences to the reference."""
+    return VERSUS_CONVENTIONS.format(resamples=frame.attrs["resamples"])

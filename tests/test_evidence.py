@@ -14,6 +14,7 @@ from envs.costs import ProportionalCost
 from experiments.evidence import HARDER, alone, over_all
 from experiments.evidence_view import report_evidence
 from experiments.history import Trials
+from experiments.resampling import enough_resamples
 from experiments.robustness import before_costs, halves, harder
 from experiments.runs import Run
 from experiments.statistics import (
@@ -23,7 +24,7 @@ from experiments.statistics import (
 )
 from experiments.studies import false_discovery
 from experiments.summary import summarise
-from experiments.verdict import short, together
+from experiments.verdict import LEVEL, short, together
 
 T = 600
 DAYS = pd.date_range("2016-01-04", periods=T, freq="B", name="date")
@@ -58,6 +59,27 @@ def make(agent, gross, cost=0.0, seed=0, robustness=None):
 def noise(seed, scale=0.002):
     steps = np.random.default_rng(seed).normal(0, scale, T)
     return steps - steps.mean()
+
+
+def test_a_clear_loser_among_fifty_is_called_worse():
+    """49 hold the reference's own portfolio; the last loses 0.5 % a day against it."""
+    few = slice(0, 120)
+    runs = [make("equal_weight", BASE), make("loser", BASE - 0.005 + noise(1))]
+    runs += [make(f"twin_{number}", BASE) for number in range(49)]
+    runs = [dataclasses.replace(run, backtest=run.backtest[few]) for run in runs]
+    frame = summarise(runs)
+    assert frame.attrs["resamples"] == 5000
+    assert frame.loc["loser", "verdict"] == "worse than equal weight"
+    assert frame["p_adjusted"].loc["loser"] <= LEVEL / 5.0
+    coarse = summarise(runs, n_resamples=900)  # never as far off by luck, yet 1 / 901 > 0.05 / 50
+    assert coarse.loc["loser", "p_value"] == pytest.approx(1 / 901)
+    assert coarse.loc["loser", "verdict"] == "not distinguishable from equal weight"
+
+
+@pytest.mark.parametrize("comparisons", [1, 19, 20, 53, 400])
+def test_resamples_suffice_for_the_smallest_p_value_that_holm_asks_for(comparisons):
+    number = enough_resamples(comparisons, LEVEL)
+    assert 1 / (1 + number) <= LEVEL / comparisons / 5.0 and number >= 2000
 
 
 @pytest.mark.parametrize(

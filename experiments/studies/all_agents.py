@@ -128,7 +128,9 @@ def kept(part: Part, results: str = "results") -> list[Run]:
     return stored(folder, {entrant.title for entrant in part.entrants})
 
 
-def analyse(part: Part, runs: Sequence[Run], n_resamples: int = 2000) -> tuple[str, pd.DataFrame]:
+def analyse(
+    part: Part, runs: Sequence[Run], n_resamples: int | None = None
+) -> tuple[str, pd.DataFrame]:
     """A competition as Markdown, and its summary."""
     frame = summarise(runs, n_resamples=n_resamples)
     kinds = {entrant.title: entrant.kind for entrant in part.entrants}
@@ -137,7 +139,8 @@ def analyse(part: Part, runs: Sequence[Run], n_resamples: int = 2000) -> tuple[s
     lines = [
         f"## {title(part)}",
         "",
-        f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {len(days)} days. {headline(frame)}",
+        f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {len(days)} days. {headline(frame)} "
+        f"Small p-values come from {frame.attrs['resamples']:,} resamples.",
         "",
         *table(HEADINGS, [row(name, kinds[str(name)], one) for name, one in frame.iterrows()], 2),
         *(["", f"Not run: {', '.join(absent)}."] if absent else []),

@@ -23,6 +23,7 @@ import numpy as np
 from experiments.commands import say
 from experiments.compare import run_experiments
 from experiments.config import AgentConfig, CostConfig, DataConfig, ExperimentConfig, TaskConfig
+from experiments.resampling import RESAMPLES
 from experiments.run_dir import Run, write_atomic
 from experiments.statistics import (
     interquartile_mean,
@@ -81,7 +82,7 @@ def curve(runs: Sequence[Run], base: Sequence[Run]) -> tuple[list[float], float]
     return [at(runs, rate) for rate in RATES], found
 
 
-def winners(groups: Groups, n_resamples: int = 2000) -> list[list[str]]:
+def winners(groups: Groups, n_resamples: int = RESAMPLES) -> list[list[str]]:
     """For each rate: the best agent, its lead with an interval, how many lead, the common p."""
     free, rows = free_rate(groups[REFERENCE]), []
     for rate in RATES:
@@ -225,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     groups = {name: found for name, found in groups.items() if REFERENCE in found}
     if not groups:
         return say(f"{STUDY}: no finished run of equal_weight", 1)
-    short, full = sections(groups, given.resamples), details(groups)
+    short, full = sections(groups, given.resamples or RESAMPLES), details(groups)
     names = {AgentConfig.of(text).title for text in WEIGH_COSTS}
     by_rate = {
         rate: finished(stored(Path(given.results) / experiment(rate), names)) for rate in TRAINED_AT
@@ -241,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def sections(groups: Mapping[str, Groups], n_resamples: int = 2000) -> list[str]:
+def sections(groups: Mapping[str, Groups], n_resamples: int = RESAMPLES) -> list[str]:
     """Who wins at which cost, a table a universe."""
     lines: list[str] = []
     for universe, found in groups.items():

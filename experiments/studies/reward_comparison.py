@@ -85,7 +85,7 @@ def configs(name: str, seeds: int, results: str = "results") -> list[ExperimentC
     return made
 
 
-def analyse(name: str, runs: Sequence[Run], n_resamples: int = 2000) -> list[str]:
+def analyse(name: str, runs: Sequence[Run], n_resamples: int | None = None) -> list[str]:
     """One learner's rewards as lines of Markdown; best Sharpe ratio first."""
     rewards = {label(name, reward): reward for reward in SCALES}
     own = [run for run in runs if run.agent in rewards]

@@ -33,6 +33,7 @@ import pandas as pd
 from experiments.commands import say
 from experiments.compare import run_experiments
 from experiments.config import AgentConfig, CostConfig, DataConfig, TaskConfig
+from experiments.resampling import RESAMPLES
 from experiments.run_dir import Run
 from experiments.statistics import (
     interquartile_mean,
@@ -171,7 +172,7 @@ def row(
     ]
 
 
-def rows(runs: Sequence[Run], n_resamples: int = 2000) -> list[list[str]]:
+def rows(runs: Sequence[Run], n_resamples: int = RESAMPLES) -> list[list[str]]:
     """Every agent charged nothing and 0.1 %, and the index."""
     groups = agent_labels([run for run in runs if run.finished])
     first = next(iter(groups.values()))[0]
@@ -203,13 +204,13 @@ def _day_before(days: pd.DatetimeIndex) -> pd.Timestamp:
     return market.dates[market.index(days[0]) - 1]
 
 
-def analyse(runs: Sequence[Run], n_resamples: int = 2000) -> list[str]:
+def analyse(runs: Sequence[Run], n_resamples: int | None = None) -> list[str]:
     """The table, and what the paper has."""
     days = next(run for run in runs if run.finished).backtest.index
     return [
         f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {len(days)} days.",
         "",
-        *table(HEADINGS, rows(runs, n_resamples), 2),
+        *table(HEADINGS, rows(runs, n_resamples or RESAMPLES), 2),
         "",
         "The paper, on sectors, without costs, mean of ten: PPO 1.166, maximum Sharpe 0.678.",
     ]

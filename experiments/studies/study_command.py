@@ -34,7 +34,9 @@ def parser(study: str, doc: str | None, *, seeds: int = 5) -> StudyParser:
     made.add_argument("--results", default="results", help="folder of all experiments")
     made.add_argument("--stored", action="store_true", help="run nothing; use what is there")
     made.add_argument("--write", action="store_true", help="renew the tables in --results")
-    made.add_argument("--resamples", type=int, default=2000, help="of the bootstrap")
+    made.add_argument(
+        "--resamples", type=int, help="of the bootstrap; as many as needed if not given"
+    )
     return made
 
 
