@@ -19,7 +19,6 @@ from experiments.reuse import foreign_code, is_done, other_software
 from experiments.run_dir import ensure_writable
 from experiments.runs import Run
 from experiments.settings import together
-from experiments.stopping import Stopped
 from experiments.trial import Trial, path_of
 from experiments.walk_config import WalkForwardConfig, WindowedConfig
 from experiments.walk_forward import WalkPlan, prepare_walk
@@ -117,15 +116,9 @@ def run_experiments(
         if cut_off:
             names = ", ".join(spec.name for spec in cut_off)
             shown.say(f"Cut off before, gone on with: {names}")
-        try:
-            done = (
-                run_trials(waiting, workers=workers, display=shown, cluster=cluster)
-                if waiting
-                else []
-            )
-        except Stopped as stopped:
-            stopped.advise(command)
-            raise
+        done = (
+            run_trials(waiting, workers=workers, display=shown, cluster=cluster) if waiting else []
+        )
     ended = {outcome.spec.name: outcome for outcome in done}
     outcomes = [ended.get(spec.name) or Outcome(spec, path_of(spec)) for spec in trials]
     return Comparison([read_run(outcome) for outcome in outcomes], outcomes, folder)

@@ -18,7 +18,7 @@ from typing import Any
 
 from experiments.outcome import Outcome, attempt, teller
 from experiments.progress import Display
-from experiments.stopping import catching
+from experiments.stopping import Stopped, catching
 from experiments.trial import Trial
 
 __all__ = ["Outcome", "capacity", "run_trials"]
@@ -53,7 +53,21 @@ def run_trials(
     Returns:
         One outcome a trial, in their order; a failing trial does not stop the others.
 
+    Raises:
+        Stopped: If a signal ends it; how to go on is said.
+
     """
+    try:
+        return _run(trials, workers, display, cluster)
+    except Stopped as stopped:
+        if trials:
+            stopped.advise(trials[0].command)
+        raise
+
+
+def _run(
+    trials: Sequence[Trial], workers: int, display: Display, cluster: str | None
+) -> list[Outcome]:
     if cluster is not None:
         from experiments.cluster import run_on_cluster
 

@@ -1,24 +1,22 @@
 """Search for good settings on validation; the test span stays shut.
 
 A trial is one choice of settings. It is fitted with every seed on the training span, each seed is
-played through validation, and the interquartile mean of their Sharpe ratios is its score. Data come
-through the guard of `experiments.plan`, which is never released here.
+played through validation (`experiments.tune_seeds`), and the interquartile mean of their Sharpe
+ratios is its score. Data come through the guard of `experiments.plan`, which is never released
+here.
+
+A trial that is cut off goes on with its attempt in the journal where nobody recorded its end.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from agents.rollout import path_metrics, roll
-from experiments import history
 from experiments.agent_choice import learns, make_agent
 from experiments.outcome import Outcome
 from experiments.pace import RULE
@@ -26,7 +24,7 @@ from experiments.parallel import capacity, run_trials
 from experiments.plan import Plan, prepare, read_market
 from experiments.progress import display
 from experiments.reuse import changed_parts, foreign_code
-from experiments.run_dir import RunFolder, ensure_writable, write_atomic
+from experiments.run_dir import ensure_writable, write_atomic
 from experiments.seeds import interquartile_mean
 from experiments.study import (
     NUMBER,
@@ -42,13 +40,11 @@ from experiments.study import (
     study_folder,
     trial_folder,
 )
-from experiments.tracking import RunMonitor, Watcher
+from experiments.tracking import Watcher
 from experiments.trial import Trial
 from experiments.tune_config import TuneConfig
+from experiments.tune_seeds import Points, scores_of
 from market.errors import SettingError
-
-PART = 10_000  # points at which a trial can be stopped are counted from here for each seed
-FIGURES = ("sharpe", "return", "volatility", "drawdown", "turnover")
 
 
 @dataclass(frozen=True)
@@ -165,16 +161,22 @@ def try_settings(config: TuneConfig, number: int, watch: Watcher | None) -> Path
         before = latest(study).get(number)
         if not ours or (before is not None and is_done(before)):
             return folder
-        bury(study, number, "its process died")
         given = before.params if before is not None else _as_it_is(config, number)
         space = config.searched
-        sampler = make_sampler(config, number, given if given.keys() == space.keys() else {})
-        study = open_study(config, sampler)
-        trial = study.ask()
-        trial.set_user_attr(NUMBER, number)
+        whole = given.keys() == space.keys()
+        sampler = make_sampler(config, number, given if whole else {})
+        if before is not None and before.state.name == "RUNNING" and whole:
+            study = open_study(config, sampler)
+            trial, told = optuna.Trial(study, before._trial_id), before.intermediate_values
+        else:
+            bury(study, number, "its process died")
+            study = open_study(config, sampler)
+            trial, told = study.ask(), {}
+            trial.set_user_attr(NUMBER, number)
         settings = propose(trial, space)
         try:
-            scores = _scores(config, number, settings, trial, watch)
+            points = Points(trial, told)
+            scores = scores_of(config, number, settings, points, watch)
         except optuna.TrialPruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         except Exception as error:
@@ -195,111 +197,3 @@ def _as_it_is(config: TuneConfig, number: int) -> dict[str, Any]:
     found = {key: getattr(own, key) for key in config.searched}
     inside = all(value in config.searched[key] for key, value in found.items())
     return found if inside else {}
-
-
-def _scores(
-    config: TuneConfig,
-    number: int,
-    settings: Mapping[str, Any],
-    trial: Any,
-    watch: Watcher | None,
-) -> list[float]:
-    """The Sharpe ratio of every seed on validation; each is noted as tried, come what may."""
-    seeds = config.seed_list if learns(config.agent.name) else config.seed_list[:1]
-    scores: list[float] = []
-    for place, seed in enumerate(seeds):
-
-        def told(done: float, place: int = place) -> None:
-            if watch is not None:
-                watch((place + done) / len(seeds))
-
-        count, best = 0, -math.inf
-
-        def report(found: float, place: int = place) -> None:
-            nonlocal count, best
-            count, best = count + 1, max(best, found)
-            _stop_if_poor(trial, [*scores, best], place * PART + count)
-
-        scores.append(_score(config, number, settings, seed, report, told))
-        if place + 1 < len(seeds):
-            _stop_if_poor(trial, scores, (place + 1) * PART)
-    return scores
-
-
-def _stop_if_poor(trial: Any, scores: Sequence[float], point: int) -> None:
-    import optuna
-
-    trial.report(sum(scores) / len(scores), point)
-    if trial.should_prune():
-        raise optuna.TrialPruned
-
-
-def _score(
-    config: TuneConfig,
-    number: int,
-    settings: Mapping[str, Any],
-    seed: int,
-    report: Callable[[float], None],
-    watch: Watcher,
-) -> float:
-    single = config.single(settings)
-    plan = prepare(single)
-    part = RunFolder(trial_folder(config, number) / f"of_seed_{seed}")
-    shutil.rmtree(part.path, ignore_errors=True)
-    part.path.mkdir()
-    note = _Note(config, number, seed, plan)
-    with note, _Curves(part, watch, report) as monitor:
-        monitor.settings(plan.config.plain(), [f"valid/{name}" for name in FIGURES])
-        agent, task = plan.agent, plan.task
-        agent.fit(plan.train, plan.valid, task=task, seed=seed, monitor=monitor)
-        path = roll(agent, plan.valid, task)
-        found = path_metrics(path, plan.valid.periods_per_year)
-        monitor.record(monitor.last_step, {f"valid/{key}": found[key] for key in FIGURES})
-        days = pd.DatetimeIndex(path.dates[1:], name="date")
-        columns = {"portfolio_return": path.returns, "risk_free": path.risk_free}
-        write_atomic(
-            part.path / "validation.parquet", pd.DataFrame(columns, index=days).to_parquet()
-        )
-        note.path = path
-    # cash and nothing else has no Sharpe ratio, and earns nothing over cash
-    return found["sharpe"] if math.isfinite(found["sharpe"]) else 0.0
-
-
-class _Note:
-    """One line of the experiment's history for each seed that was begun."""
-
-    def __init__(self, config: TuneConfig, number: int, seed: int, plan: Plan) -> None:
-        self.folder, self.seed = Path(config.results) / config.experiment, seed
-        self.name = f"{config.agent.title} trial {number}"
-        code = foreign_code(config)
-        self.digest = history.digest(plan.config.plain(), plan.about_data["sha256"], code)
-        self.path: Any = None
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        known = self.path is not None
-        history.note(
-            self.folder,
-            self.name,
-            seed=self.seed,
-            digest=self.digest,
-            returns=self.path.returns if known else None,
-            free=self.path.risk_free if known else 0.0,
-        )
-
-
-class _Curves(RunMonitor):
-    """Writes the curves of one seed, and tells how good it is so far."""
-
-    def __init__(self, run: RunFolder, watch: Watcher, report: Callable[[float], None]) -> None:
-        super().__init__(run, watch, every=math.inf)  # what is cut off is tried anew
-        self.report = report
-
-    def record(self, step: int, values: Mapping[str, float]) -> None:
-        """As always; a Sharpe ratio on validation may end the trial."""
-        super().record(step, values)
-        found = float(values.get("eval/sharpe", math.nan))
-        if math.isfinite(found):
-            self.report(found)

@@ -18,6 +18,7 @@ class StepperSettings:
     weight: int = 1  # numbers in the state
     curves: int = 0  # recorded beside the first
     hunger: int = 0  # bytes asked for in the sixth step
+    judged: float | None = None  # how good it says it is, a step
 
 
 class Stepper(Agent):
@@ -52,6 +53,8 @@ class Stepper(Agent):
             time.sleep(self.settings.pause if step > 1 else 0.0)
             more = {f"train/other_{i}": float(step) for i in range(self.settings.curves)}
             shown = {"train/first": self.weights[0], "time/now": time.time()} | more
+            if self.settings.judged is not None:
+                shown["eval/sharpe"] = self.settings.judged * step
             monitor.record(step, shown)
             monitor.progress(step / self.settings.steps)
         return self
