@@ -132,15 +132,31 @@ class _Reader:
             self._check_tag(node, "seq")
             return [self._value(part, (*path, str(i))) for i, part in enumerate(node.value)]
         self._check_tag(node, "str")
-        return node.value if getattr(node, "style", None) else _plain(node.value)
+        text = self._text(node)
+        return text if getattr(node, "style", None) else _plain(text)
+
+    def _text(self, node: yaml.Node) -> str:
+        """A scalar's text; JSON writes characters beyond the first 65,536 as two halves."""
+        text: str = node.value
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            try:
+                return text.encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError:
+                line = node.start_mark.line + 1
+                raise SettingError(
+                    f"line {line} of {self.name}: {ascii(text)[:80]} holds half of a character"
+                ) from None
+        return text
 
     def _items(self, node: yaml.MappingNode, path: Path_) -> Iterator[tuple[str, yaml.Node]]:
         seen: dict[str, int] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            key = key_node.value
-            if not isinstance(key, str):
+            if not isinstance(key_node.value, str):
                 raise SettingError(f"line {line} of {self.name}: a key must be text")
+            key = self._text(key_node)
             if node.flow_style and ":" in key and value_node.value == "":
                 raise SettingError(
                     f"line {line} of {self.name}: {key!r} is a key without a value; write a space "

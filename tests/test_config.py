@@ -1,5 +1,6 @@
 """Settings files and options: no surprises in YAML, typed values, errors that name their place."""
 
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -48,6 +49,7 @@ def refusal(tmp_path, text="", *argv):
         ("-.inf", float("-inf")),
         ("[ON, NO, TRUE]", ["ON", "NO", "TRUE"]),
         ("{a: 1, b: [x]}", {"a": 1, "b": ["x"]}),
+        (json.dumps({"\U0001f600": "\U0001f600"}), {"\U0001f600": "\U0001f600"}),  # as two halves
     ],
 )
 def test_scalars_mean_what_they_look_like(text, value):

@@ -46,6 +46,7 @@ WORDS = [
     "<b>",
     "2020-13-45",
     "é\u200b",
+    "\U0001f600:x",
 ]
 plain = st.one_of(
     st.none(),

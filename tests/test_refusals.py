@@ -78,6 +78,10 @@ FILES = {
         "data:\n  assets: [ON, no, true]\n",
         r"data\.assets\[2\].*true.*quotes.*line 2 of x\.yaml",
     ),
+    "half of a character": (
+        'agent: cash\nexperiment: "a\\ud83d"\n',
+        r"line 2 of x\.yaml: 'a\\ud83d' holds half of a character",
+    ),
     "A40 aliases": (
         "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
         + "".join(
