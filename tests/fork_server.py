@@ -5,6 +5,7 @@
 It alone waits for its children, so that it never kills another's process of the same number.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -13,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -45,8 +47,6 @@ def experiment(config: dict[str, Any]) -> Any:
 
 def save(folder: str, line: int) -> None:
     """Save a checkpoint, and die at the so-many-th line of the code that does it."""
-    from pathlib import Path
-
     from experiments import checkpoints, storage
 
     ours = {checkpoints.__file__, storage.__file__}
@@ -69,6 +69,19 @@ def save(folder: str, line: int) -> None:
     sys.settrace(None)
 
 
+def command(argv: list[str], room: int) -> None:
+    """The command line, in a process that may grow by so many bytes."""
+    import resource
+
+    from experiments.cli import main
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + room
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    with contextlib.redirect_stdout(sys.stderr):  # ours tells the exit status
+        raise SystemExit(main(argv))
+
+
 SLOW = (
     "sb3_contrib",
     "torch._dynamo",  # which the first optimiser imports
@@ -87,7 +100,7 @@ SLOW = (
     "tensorboard.summary.writer.record_writer",
     "torch.utils.tensorboard",
 )
-CALLS: dict[str, Callable[..., None]] = {"train": train, "save": save}
+CALLS: dict[str, Callable[..., None]] = {"train": train, "save": save, "command": command}
 
 
 def main() -> None:
@@ -102,6 +115,8 @@ def main() -> None:
             try:
                 CALLS[asked["call"]](**asked["arguments"])
                 status = 0
+            except SystemExit as end:
+                status = int(end.code or 0)
             except BaseException as error:
                 print(f"{type(error).__name__}: {error}", file=sys.stderr)
                 traceback.print_exc()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.base import Agent, Monitor
 
@@ -18,6 +19,7 @@ class StepperSettings:
     weight: int = 1  # numbers in the state
     curves: int = 0  # recorded beside the first
     hunger: int = 0  # bytes asked for in the sixth step
+    hungry: str = "numpy"  # who asks for them, this or torch
     judged: float | None = None  # how good it says it is, a step
 
 
@@ -48,7 +50,8 @@ class Stepper(Agent):
         while step < self.settings.steps:
             monitor.checkpoint(state)
             step += 1
-            np.zeros(self.settings.hunger if step == 6 else 0, np.uint8)
+            if step == 6:
+                self._eat()
             self.weights = 0.5 * self.weights + 0.5 * rng.dirichlet(np.ones(train.n_assets))
             time.sleep(self.settings.pause if step > 1 else 0.0)
             more = {f"train/other_{i}": float(step) for i in range(self.settings.curves)}
@@ -58,6 +61,12 @@ class Stepper(Agent):
             monitor.record(step, shown)
             monitor.progress(step / self.settings.steps)
         return self
+
+    def _eat(self):
+        if self.settings.hungry == "torch":
+            torch.zeros(self.settings.hunger, dtype=torch.uint8)
+        else:
+            np.zeros(self.settings.hunger, np.uint8)
 
     def act(self, history, weights):
         return self.weights

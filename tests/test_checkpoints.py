@@ -1,8 +1,11 @@
 """Checkpoints: whole or not there, noticed when damaged, and the one before takes over."""
 
 import os
+import re
 import resource
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +150,35 @@ def test_each_file_is_on_the_disk_before_the_rename_and_the_folder_after_it(tmp_
     assert names[:4] == [*FILES, "manifest.json"]
     assert names[4].startswith(".tmp-")  # the folder of those files
     assert calls[5:] == [("rename", "000002"), ("fsync", "checkpoints")]
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_system_is_asked_in_that_order(tmp_path):
+    """The same, as the system saw it."""
+    store(tmp_path, 1)
+    log = tmp_path / "strace"
+    watched = ["strace", "-f", "-y", "--seccomp-bpf", "-o", log, "-e", f"trace={CALLS}"]
+    subprocess.run(
+        [*watched, sys.executable, "-c", SAVE, tmp_path],
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+    )
+    asked = re.findall(r"(fsync|rename)\w*\(.*?([^/<>\"]+)[>\"]\)? += 0", log.read_text())
+    names = [name for _, name in asked]
+    assert names[:4] == [*FILES, "manifest.json"]
+    assert names[4].startswith(".tmp-")
+    assert asked[5:] == [("rename", "000002"), ("fsync", "checkpoints")]
+
+
+CALLS = "fsync,fdatasync,rename,renameat,renameat2"
+SAVE = """
+import sys
+from pathlib import Path
+import numpy as np
+from experiments.checkpoints import Checkpoints
+Checkpoints(Path(sys.argv[1])).save({"held": np.zeros(9)}, {})
+"""
 
 
 def test_nothing_that_was_left_half_written_is_read_or_stays(tmp_path):

@@ -1,4 +1,4 @@
-"""kill -9 at random instants: a run that was killed ends with the bytes of one that was not."""
+"""kill -9 at random instants, or too little memory: a run that died ends as one that did not."""
 
 import hashlib
 import shutil
@@ -150,3 +150,29 @@ def test_a_kill_at_any_line_of_saving_leaves_the_old_checkpoint_or_the_new(forks
         assert status == 9
     assert found == sorted(found)  # the old one, and from some line on the new one
     assert found.count(1) > 30 and found.count(2) > 3
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_too_little_memory_is_one_line_and_the_checkpoint_stays(forks, prices, tmp_path, library):
+    """The sixth step asks for more than the system lets the process have (RLIMIT_AS)."""
+    agent = f"{Path(__file__).with_name('stepping_agent.py')}:Stepper"
+    options = {"--agent": agent, "--data": "files", "--data.options.path": prices}
+    options |= {"--checkpoint_every": "0", "--workers": "1", "--agent.hungry": library}
+    argv = ["train", *(word for pair in options.items() for word in pair)]
+
+    def train(results: str, *more: str, room: int = 2**27) -> int:
+        folder = ["--results", str(tmp_path / results)]
+        return forks.run("command", argv=[*argv, *folder, *more], room=room)
+
+    assert train("whole") == 0, forks.said()
+    begun = len(forks.said())
+    assert train("cut", "--agent.hunger", str(2**29)) == 1
+    said = forks.said()[begun:]
+    assert "out of memory; what was trained up to the last checkpoint is kept" in said
+    assert "Traceback" not in said
+    place = "train/Stepper/seed_000"
+    found = Checkpoints(tmp_path / "cut" / place).newest()
+    assert found is not None and found.state["step"] == 5 and found.damaged == []
+    assert train("cut", "--allow-changes") == 0, forks.said()  # asks for less
+    assert left_behind(tmp_path / "cut" / place) == left_behind(tmp_path / "whole" / place)
+    assert train("room", "--agent.hunger", str(2**29), room=2**30) == 0  # it was the limit

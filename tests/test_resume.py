@@ -1,5 +1,6 @@
 """Runs that were cut off: what goes on, what is refused, and what is said."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -387,16 +388,44 @@ def test_a_full_disk_is_said_with_path_and_size(here, monkeypatch, what, setting
     assert content(trial(Trial(given, 0))) == whole
 
 
-def test_too_little_memory_is_one_line_and_the_checkpoint_stays(here, whole, capsys):
-    argv = [*ARGV, "--checkpoint_every", "0", "--workers", "1"]
-    assert main(["train", *argv, "--agent.hunger", str(2**60)]) == 1
-    told = capsys.readouterr().err
-    assert "out of memory; what was trained up to the last checkpoint is kept" in told
-    assert "Traceback" not in told
-    found = Checkpoints(PLACE).newest()
-    assert found is not None and found.state["step"] == 5
-    assert main(["train", *argv, "--allow-changes"]) == 0  # asks for less
-    assert content(PLACE) == whole
+@pytest.fixture
+def small_disk(here):
+    """A file system of its own of 600 KiB, full where a test fills it, and how to enlarge it."""
+    disk = here / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_disk_without_room_is_said_and_with_room_the_run_goes_on(
+    here, monkeypatch, small_disk, filled
+):
+    """Full by the third checkpoint, or by others as the run goes on."""
+    settings = {"weight": 3_000 if filled else 30_000}  # numbers of 8 bytes
+    given, place = config(str(small_disk), **settings), small_disk / "train/Stepper/seed_000"
+    whole = content(trial(Trial(config("whole", **settings), 0)))
+    filler = small_disk / "filler"
+    if filled:
+        cut_off(monkeypatch, Trial(given, 0))
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+    with pytest.raises(SettingError, match=rf"{small_disk}.* bytes\): No space left on device"):
+        trial(Trial(given, 0))
+    found = Checkpoints(place).newest()
+    assert found is not None and found.damaged == []
+    filler.unlink(missing_ok=True)
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    assert content(trial(Trial(given, 0))) == whole
 
 
 def test_a_report_that_cannot_be_written_is_one_line_and_keeps_results(here, capsys):
