@@ -220,7 +220,13 @@ def _windows_fit(plan: WalkPlan, seed: int) -> bool:
     config = plan.config
     path = run_path(config.results, config.experiment, config.agent.title, seed) / "windows"
     about = path / "plan.json"
-    return about.is_file() and about.read_text("utf-8") == _signature(plan)
+    if not about.is_file():
+        return False
+    from experiments.reuse import changed_parts
+
+    ours, theirs = (json.loads(text) for text in (_signature(plan), about.read_text("utf-8")))
+    parts = ("settings", "data", "code")
+    return not changed_parts(*(dict(zip(parts, each, strict=True)) for each in (ours, theirs)))
 
 
 def _signature(plan: WalkPlan) -> str:

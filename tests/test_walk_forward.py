@@ -109,6 +109,10 @@ def test_finished_windows_are_never_computed_again(config):
     first = [path for path in files if "/000/" in str(path) or "/001/" in str(path)]
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in first}
     assert len(first) >= 6
+    plan = whole / "windows/plan.json"  # and as if two settings had come since, at their defaults
+    settings, *rest = json.loads(plan.read_text())
+    del settings["walk"]["warm_start"], settings["agents"][0]["lookback"]
+    plan.write_text(json.dumps([settings, *rest]))
     # as a kill in the third window leaves it: two complete, one under its working name
     shutil.rmtree(whole / "windows/003")
     (whole / "windows/002").rename(whole / "windows/.002.part")
@@ -117,6 +121,7 @@ def test_finished_windows_are_never_computed_again(config):
     )
     assert trial(Trial(config(), 2)) == whole
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in first} == before
+    assert "lookback" not in plan.read_text()
     assert {name: (whole / name).read_bytes() for name in expected} == expected
     assert not list((whole / "windows").glob(".*"))
 
