@@ -59,7 +59,22 @@ def test_the_roster_of_every_universe_can_be_built(universe):
         assert agent.hindsight == (entrant.kind == "hindsight")
         chance = entrant.kind == "learner" or entrant.title.startswith(tuple(roster.NETWORKS))
         assert (entrant.most_seeds > 1) == (chance or entrant.title == "textbook_lstm")
-    assert not any(one.kind == "hindsight" for one in roster.roster(universe, hindsight=False))
+    again = roster.roster(universe, refits=True)
+    assert [one.title for one in again] == [one.title for one in found if one.kind != "hindsight"]
+    shorter = {one.title: one.agent.settings["steps"] for one in again if one.kind == "learner"}
+    assert set(shorter) == set(roster.REFITS) == set(roster.LEARNERS)
+    assert all(
+        shorter[one.title] < one.agent.settings["steps"] for one in found if one.title in shorter
+    )
+    for entrant in again:
+        AGENTS[entrant.agent.name](**entrant.agent.settings)
+
+
+def test_only_learners_go_on_from_the_last_refit():
+    part = next(part for part in all_agents.PARTS if part.walk is not None)
+    made = all_agents.configs(part, 1, only=["ppo", "lstm-mean_variance", "equal_weight"])
+    warm = {config.agent.title: config.walk.warm_start for config in made}
+    assert warm == {"ppo": True, "lstm-mean_variance": False, "equal_weight": False}
 
 
 def test_allocations_to_choose_from_stay_countable_where_assets_are_many():
@@ -99,7 +114,7 @@ def test_tables_and_intervals_as_text():
 @pytest.mark.parametrize("rate", [0.0, 0.004, 0.02])
 def test_decisions_charged_anew_are_those_played_at_that_cost(name, rate):
     """Against the simulator itself."""
-    market = load_market("multi_asset", start="2017-01-01")
+    market = load_market("multi_asset", start="2018-01-01")
     agent = AGENTS[name](**({"window": 40, "skip": 5} if "momentum" in name else {}))
     start = market.dates[60]
     paid = backtest(agent, market, cost=ProportionalCost(0.001), start=start).frame()
@@ -192,15 +207,14 @@ def test_windows_are_those_of_the_paper():
 
 # --- each one the whole way -----------------------------------------------------------------
 
-START = "2021-04-01"
-FEW = ("equal_weight", "buy_and_hold", "best_constant_mix", "volatility_managed")
+START = "2022-06-01"
+FEW = ("equal_weight", "buy_and_hold", "best_constant_mix", "newton_step")
 LEARNS = "forecast(forecaster=fnn(lookback=2, width=2, depth=1, epochs=1), label=learns)"
 
 
-def few(universe, *, hindsight=True):
-    chosen = [one for one in roster.roster(universe) if one.title in FEW]
-    chosen = [one for one in chosen if hindsight or one.kind != "hindsight"]
-    return [*chosen, roster.Entrant("learner", AgentConfig.of(LEARNS), most_seeds=9)]
+def few(universe, *, refits=False):
+    chosen = [one for one in roster.roster(universe, refits=refits) if one.title in FEW]
+    return [*chosen, roster.Entrant("forecast", AgentConfig.of(LEARNS), most_seeds=9)]
 
 
 def no_pictures(runs, path, **_):
@@ -211,11 +225,11 @@ def no_pictures(runs, path, **_):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder to work in, and a market of some 20 months with few and small agents."""
+    """A folder to work in, and a market of seven months with few and small agents."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(roster.LEARNERS, "ppo", TINY)
     monkeypatch.setattr(all_agents, "roster", few)
-    walk = WalkConfig(start="2022-07-01", refit_every=65, valid_days=30)
+    walk = WalkConfig(start="2022-10-03", refit_every=40, valid_days=20)
     parts = (
         all_agents.Part("split", "factors", start=START),
         all_agents.Part("walked", "factors", walk, start=START),
@@ -235,7 +249,7 @@ def test_all_agents_the_whole_way(place, capsys):
     shown = capsys.readouterr().out
     page = (place / "results" / "all_agents.md").read_text()
     assert page.count("## factors") == 2
-    assert len(rows_of(page, "learns | learner | 2")) == 2
+    assert len(rows_of(page, "learns | forecast | 2")) == 2
     assert len(rows_of(page, "equal_weight | classical | 1")) == 2
     hindsight = rows_of(page, "best_constant_mix | hindsight")
     assert len(hindsight) == 1 and "not ranked" in hindsight[0]
@@ -293,9 +307,9 @@ def test_reward_comparison_the_whole_way(place, monkeypatch):
 
 
 def test_sood_the_whole_way(place, monkeypatch):
-    walk = WalkConfig(start="2022-01-03", refit_every=126, valid_days=30, train_days=100)
+    walk = WalkConfig(start="2022-09-01", refit_every=50, valid_days=20, train_days=40)
     monkeypatch.setattr(sood, "WALK", walk)
-    monkeypatch.setattr(sood, "DATA", DataConfig(source="us_stocks", start="2021-05-03"))
+    monkeypatch.setattr(sood, "DATA", DataConfig(source="us_stocks", start=START))
     small = {"ppo": f"ppo({TINY}, label=ppo)", "equal_weight": "equal_weight"}
     monkeypatch.setattr(sood, "AGENTS", small)
     assert sood.main([*SMALL, "--write"]) == 0

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,13 @@ class Part:
 
     @property
     def entrants(self) -> list[Entrant]:
-        """Who competes; hindsight has no place where windows follow each other."""
-        return roster(self.universe, hindsight=self.walk is None)
+        """Who competes."""
+        return roster(self.universe, refits=self.walk is not None)
+
+    def walk_of(self, kind: str) -> WalkConfig:
+        """Its refits; learners go on from their network of the last."""
+        assert self.walk is not None
+        return replace(self.walk, warm_start=kind == "learner")
 
 
 WALK = WalkConfig(refit_every=504)
@@ -118,7 +123,7 @@ def configs(
         if part.walk is None:
             made.append(ExperimentConfig(**shared))
         else:
-            made.append(WindowedConfig(**shared, walk=part.walk))
+            made.append(WindowedConfig(**shared, walk=part.walk_of(entrant.kind)))
     return made
 
 

@@ -2,7 +2,9 @@
 
 Learners are trained for a part of their default steps (`LEARNERS`) and looked at twice on
 validation where ten is usual, forecasting networks are small (`SMALL`), so that all of them, on
-every market and with several seeds, fit into an hour or two of one core. Whether chance is in an
+every market and with several seeds, fit into an hour or two of one core. Where agents are refitted
+through the years, each refit of a learner is shorter still (`REFITS`) and begins with what the last
+one has learned. Whether chance is in an
 agent is said here, too: what gives the same answer for every seed is run once.
 """
 
@@ -79,6 +81,17 @@ LEARNERS = {  # steps of training; the default of each is behind it
     "qrdqn": "steps=6000, learning_starts=1000",  # 40000
     "policy_gradient": "steps=50",  # 100
 }
+REFITS = {  # steps of each refit, which goes on from the network of the one before
+    "ppo": 8192,
+    "a2c": 8192,
+    "recurrent_ppo": 8192,
+    "sac": 2000,
+    "td3": 2000,
+    "tqc": 2000,
+    "dqn": 3000,
+    "qrdqn": 3000,
+    "policy_gradient": 25,
+}
 LATTICE = ("dqn", "qrdqn")  # choose among allocations, whose number grows fast with the assets
 
 
@@ -96,15 +109,20 @@ class Entrant:
         return self.agent.title
 
 
-def roster(universe: str, *, hindsight: bool = True) -> list[Entrant]:
-    """Everyone who can compete on a bundled universe; `hindsight` may be left out."""
+def roster(universe: str, *, refits: bool = False) -> list[Entrant]:
+    """Everyone who can compete on a bundled universe, on one split or where agents are refitted.
+
+    Hindsight has no place where windows follow each other, and learners go on from the last one.
+    """
     classical = CLASSICAL + (INDEXED if universe == "multi_asset" else ())
     found = [*_read("classical", classical), *_read("online", ONLINE)]
-    found += _read("hindsight", HINDSIGHT if hindsight else ())
+    found += _read("hindsight", () if refits else HINDSIGHT)
     found += _read("forecast", _fixed_forecasts())
     found += _read("forecast", _network_forecasts(), NETWORK_SEEDS)
     found += _read("ensemble", ENSEMBLES)
-    return found + _read("learner", [learner(name, universe) for name in LEARNERS], MAX_SEED)
+    steps = [{"steps": REFITS[name]} if refits else {} for name in LEARNERS]
+    learners = [learner(name, universe, **own) for name, own in zip(LEARNERS, steps, strict=True)]
+    return found + _read("learner", learners, MAX_SEED)
 
 
 def learner(name: str, universe: str, label: str | None = None, **settings: object) -> str:
@@ -113,11 +131,12 @@ def learner(name: str, universe: str, label: str | None = None, **settings: obje
     `dqn` and `qrdqn` choose among weights in halves, not quarters, where 21 assets would make
     10,626 allocations of the latter.
     """
-    given = {"evaluations": 2} | settings
+    own = AgentConfig.of(f"{name}({LEARNERS[name]})").settings
+    given = {**own, "evaluations": 2, **settings}
     if name in LATTICE and universe == "us_stocks":
         given["lattice"] = 2
-    more = "".join(f", {key}={value}" for key, value in given.items())
-    return f"{name}({LEARNERS[name]}{more}, label='{label or name}')"
+    more = ", ".join(f"{key}={value}" for key, value in given.items())
+    return f"{name}({more}, label='{label or name}')"
 
 
 def _fixed_forecasts() -> list[str]:
