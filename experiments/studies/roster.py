@@ -121,7 +121,9 @@ def roster(universe: str, *, refits: bool = False) -> list[Entrant]:
     found += _read("forecast", _network_forecasts(), NETWORK_SEEDS)
     found += _read("ensemble", ENSEMBLES)
     steps = [{"steps": REFITS[name]} if refits else {} for name in LEARNERS]
-    learners = [learner(name, universe, **own) for name, own in zip(LEARNERS, steps, strict=True)]
+    learners = [
+        learner(name, universe, name, **own) for name, own in zip(LEARNERS, steps, strict=True)
+    ]
     return found + _read("learner", learners, MAX_SEED)
 
 
