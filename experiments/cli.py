@@ -92,6 +92,10 @@ def _guarded(words: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `allocgym data | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a path that the user named and the system does not give us
+        if debug or error.filename is None:
+            raise
+        return say(f"{error.filename}: {error.strerror}", 2)
 
 
 def _version() -> str:

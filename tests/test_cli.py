@@ -125,7 +125,8 @@ def test_evaluate_under_other_costs_and_rules(here, capsys):
 
 
 def test_limits_at_work_are_counted_in_the_report(here, capsys):
-    limits = "max_weight(0.4),turnover_cap(0.1)"
+    """The floors need more turnover from cash than the cap leaves: unmet on the first date."""
+    limits = "max_weight(0.4),min_weight(0.15),turnover_cap(0.1)"
     argv = ["compare", *PRICES, "--agents", "equal_weight", "--task.constraints", limits]
     assert main([*argv, "--workers", "1"]) == 0
     frame = Run.read(here / "results/compare/equal_weight/seed_000").backtest
@@ -133,8 +134,9 @@ def test_limits_at_work_are_counted_in_the_report(here, capsys):
     section = page[page.index('id="limits"') :]
     section = section[: section.index("</section>")]
     shown = re.findall(r"<td>([\d.]+%)</td>", section)
-    expected = [frame[f"binding:{name}"].mean() for name in ("max_weight", "turnover_cap")]
+    expected = [frame[f"binding:{name.split('(')[0]}"].mean() for name in limits.split(",")]
     assert shown == [f"{share:.1%}" for share in (*expected, frame["unmet"].mean())]
+    assert list(frame.index[frame["unmet"]]) == [frame.index[0]]
     assert expected[0] > 0 and (frame[["target:AAA", "target:BBB"]] <= 0.4 + 1e-12).all(axis=None)
 
 

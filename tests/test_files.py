@@ -2,6 +2,10 @@
 
 import hashlib
 import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -350,6 +354,7 @@ def test_dates_without_any_price_are_left_out(tmp_path: Path) -> None:
 def test_a_file_that_ends_in_mid_line_passes_if_its_last_jump_is_true(tmp_path: Path) -> None:
     market = load(tmp_path, WIDE + "2020-01-07,12.3,2", allow_jumps=True)
     assert market.prices[-1, 1] == 2
+    assert "prices.csv: row 6, the last, has no line break at its end" in market.notes
 
 
 # ---- bad input: file, column, row and value in one line
@@ -498,13 +503,36 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
         load_market("files", path=tmp_path / "nowhere" / "x.csv")
 
 
-def test_an_unreadable_file_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(path))
+def test_what_may_not_be_read_says_why() -> None:
+    """A file, one in a folder that is shut, that folder, and one whose files may only be listed."""
+    with tempfile.TemporaryDirectory() as name:  # where others may enter, unlike in pytest's own
+        home = Path(name)
+        home.chmod(0o755)
+        for folder in ("shut", "listed"):
+            (home / folder).mkdir()
+            put(home / folder, WIDE)
+        put(home, WIDE).chmod(0)
+        (home / "shut").chmod(0)
+        (home / "listed").chmod(0o444)
+        with as_nobody():
+            for path in ("prices.csv", "shut/prices.csv", "shut", "listed"):
+                with pytest.raises(DataError, match=rf"{path}\S*: cannot be read: Permission den"):
+                    load_market("files", path=home / path)
+        with pytest.raises(DataError, match=r"xx\.csv: cannot be read: File name too long$"):
+            load_market("files", path=home / ("x" * 300 + ".csv"))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(DataError, match=r"prices.csv: cannot be read: Permission denied"):
-        load(tmp_path, WIDE)
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Within, without the rights of root, who may read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from envs import PortfolioEnv, PortfolioVectorEnv
 from experiments.cli import main
 from experiments.runs import Run
-from market.errors import SettingError
+from market.errors import DataError, SettingError
+from tests.test_files import FAULTS
 
 DATES = pd.bdate_range("2020-01-01", periods=120)
 PRICES = ("--data", "files", "--data.options.path", "prices.csv")
@@ -98,6 +99,32 @@ FILES = {
 def test_a_bad_settings_file_names_key_and_line(here, capsys, case):
     text, words = FILES[case]
     assert re.search(words, refused(capsys, "train", *PRICES, text=text))
+
+
+SOME = ("empty", "torn line", "a field more", "long twice", "thousands", "negative", "path name")
+
+
+@pytest.mark.parametrize("fault", [*SOME, "one asset alone", "serial dates", "NUL"])
+def test_a_bad_price_file_is_one_line_of_the_command(here, capsys, fault):
+    """A2 to A27, as a user meets them; with --debug there is the traceback."""
+    content, words = FAULTS[fault]
+    Path("prices.csv").write_bytes(content.encode() if isinstance(content, str) else content)
+    argv = ["train", "--agent", "equal_weight", *PRICES]
+    if fault == "one asset alone":
+        argv += ["--data.options.cash_rate", "null"]
+    line = refused(capsys, *argv)
+    assert line.startswith("allocgym: error: prices.csv: ") and words in line
+    with pytest.raises(DataError):
+        main([*argv, "--debug"])
+    assert not Path("results").exists()
+
+
+def test_a_path_that_the_system_does_not_give_us_is_one_line(here, capsys):
+    """A1, of settings and runs."""
+    long = "x" * 300
+    for argv in (["train", f"{long}.yaml"], ["evaluate", long], ["report", long]):
+        line = refused(capsys, *argv)
+        assert long in line and "File name too long" in line
 
 
 def test_numbers_in_a_file_are_the_numbers_they_look_like(here):

@@ -182,17 +182,20 @@ def test_what_changed_since_is_listed_and_nothing_is_touched(here, whole, monkey
     assert "was made from something else: the data have other numbers" in capsys.readouterr().err
     prices(here, 3)
     manifest = json.loads((PLACE / "manifest.json").read_text())
-    manifest["versions"]["torch"] = "1.0"
+    manifest["versions"]["torch"], manifest["git_commit"] = "1.0", "0" * 40
+    manifest["code"] = dict.fromkeys(manifest["code"], "0" * 64)
     (PLACE / "manifest.json").write_text(json.dumps(manifest))
     assert main(["train", "--resume", str(PLACE), "--trust"]) == 2
-    assert "torch 1.0 (now" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    for change in ("stepping_agent.py has changed", "torch 1.0 (now", "source 000000000000 (now"):
+        assert change in said
     now = state(here / "results")
     assert {k: v for k, v in now.items() if k.name != "manifest.json"} == {
         k: v for k, v in before.items() if k.name != "manifest.json"
     }
     assert main(["train", "--resume", str(PLACE), "--trust", "--allow-changes"]) == 0
     (noted,) = Run.read(PLACE).manifest["continued"]
-    assert "torch 1.0 (now" in noted["changes"][0]
+    assert len(noted["changes"]) == 3 and "torch 1.0 (now" in noted["changes"][1]
     assert content(PLACE) == whole
 
 
@@ -492,6 +495,20 @@ def test_checkpoints_take_a_hundredth_of_the_time_at_most(here, monkeypatch):
     pauses = np.diff(taken)
     assert len(taken) == 5
     assert (pauses >= 200.0).all()
+
+
+def test_no_more_than_one_interval_is_lost(here, monkeypatch):
+    """Where the disk is quick: a checkpoint at the first chance after each second."""
+    clock, taken = [0.0], []
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        tracking.Checkpoints, "save", lambda self, state, about: taken.append(clock[0])
+    )
+    with trial_monitor(here) as monitor:
+        for _ in range(1_000):
+            clock[0] += 0.01
+            monitor.checkpoint(dict)
+    assert len(taken) >= 9 and np.diff([0.0, *taken, clock[0]]).max() <= 1.0 + 0.02
 
 
 def trial_monitor(folder):

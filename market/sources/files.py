@@ -20,7 +20,7 @@ from market.sources.headers import Layout, sniff_layout
 from market.sources.panels import Panels, combine, read_panels
 from market.sources.raw import RawData
 from market.sources.side_tables import Form, SideTable, read_sectors, read_side_tables
-from market.sources.tables import Table, read_table, stem
+from market.sources.tables import Table, read_table, reading, stem
 
 PRICE_FILES = (".csv", ".txt", ".tsv", ".gz", ".parquet", ".pq")
 _SIDE_FILES = ("sectors", "fundamentals", "news")
@@ -86,7 +86,9 @@ def files(
 
     sides: dict[str, SideTable | None] = {"fundamentals": fundamentals, "news": news}
     folder = Path(path)
-    if folder.is_dir():
+    with reading(folder):
+        is_folder = folder.is_dir()
+    if is_folder:
         if sha256 is not None:
             raise SettingError("sha256: is the digest of a file, and path is a folder")
         prices, beside, note = _folder_files(folder)
@@ -116,7 +118,8 @@ def files(
 
 def _folder_files(folder: Path) -> tuple[list[Path], dict[str, Path], str]:
     """The price files of a folder, the side files by name, and a line about both."""
-    found = sorted(file for file in folder.iterdir() if file.is_file() and file.name[0] != ".")
+    with reading(folder):
+        found = sorted(file for file in folder.iterdir() if file.is_file() and file.name[0] != ".")
     tables = [file for file in found if file.suffix.lower() in PRICE_FILES]
     beside = {stem(file.name).lower(): file for file in tables}
     beside = {name: file for name, file in beside.items() if name in _SIDE_FILES}

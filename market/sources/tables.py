@@ -12,6 +12,8 @@ import gzip
 import hashlib
 import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,7 +87,9 @@ def read_table(
 
     """
     file = Path(path)
-    if file.suffix.lower() in _OTHERS and file.is_file():
+    with reading(file):
+        other = file.suffix.lower() in _OTHERS and file.is_file()
+    if other:
         raise DataError(
             f"{file.name}: {file.suffix} files are not read; save it as CSV (.csv or .csv.gz) or "
             "Parquet"
@@ -103,19 +107,27 @@ def read_table(
     return table
 
 
-def _bytes(file: Path) -> bytes:
-    if file.is_dir():
-        raise DataError(f"{file}: is a directory; name one CSV or Parquet file")
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the file or folder if the system does not let it be read."""
     try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        folder = file.parent
-        names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-        near = difflib.get_close_matches(file.name, names, n=3)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise DataError(f"{file}: no such file{hint}") from None
+        yield
     except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _bytes(file: Path) -> bytes:
+    with reading(file):
+        if file.is_dir():
+            raise DataError(f"{file}: is a directory; name one CSV or Parquet file")
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:
+            folder = file.parent
+            names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+            near = difflib.get_close_matches(file.name, names, n=3)
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise DataError(f"{file}: no such file{hint}") from None
     if not content.strip():
         raise DataError(f"{file.name}: is empty; needs a header and at least 2 rows")
     return content
