@@ -1,6 +1,7 @@
 """Small seeded markets that the tests share."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,15 @@ def random_market(
         columns=[f"A{i}" for i in range(risky)],
     )
     return Market.from_prices(frame, cash_rate=cash_rate, **fields)
+
+
+def write_prices(folder: Path, dates: pd.DatetimeIndex) -> Path:
+    """The file `prices.csv` of two assets in a folder, and its path."""
+    steps = np.random.default_rng(3).normal(0.0005, 0.01, (len(dates), 2))
+    frame = pd.DataFrame(100.0 * np.exp(np.cumsum(steps, 0)), dates, ["AAA", "BBB"])
+    path = folder / "prices.csv"
+    frame.rename_axis("date").to_csv(path)
+    return path
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from experiments.evaluate import load_agent, write_frame
 from experiments.run_dir import Run, find_runs, write_atomic
 from market import load_market
 from market.errors import DataError, SettingError
+from tests.conftest import write_prices
 
 ROOT = Path(__file__).resolve().parents[1]
 DATES = pd.bdate_range("2020-01-01", periods=260)
@@ -46,9 +47,7 @@ class Payload:
 
 
 def prices(folder):
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (260, 2))
-    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
-    frame.rename_axis("date").to_csv(folder / "prices.csv")
+    write_prices(folder, DATES)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -17,6 +16,7 @@ from experiments.cli import main
 from experiments.commands import COMMANDS
 from experiments.runs import Run
 from market.errors import SettingError
+from tests.conftest import write_prices
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = f"{Path(__file__).with_name('tiny_agent.py')}:Tiny"
@@ -26,9 +26,7 @@ DATES = pd.bdate_range("2020-01-01", periods=120)
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty working folder with a price file in it."""
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (120, 2))
-    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
-    frame.rename_axis("date").to_csv(tmp_path / "prices.csv")
+    write_prices(tmp_path, DATES)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

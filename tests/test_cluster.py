@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
@@ -19,6 +18,7 @@ from experiments.progress import Display
 from experiments.runs import Run
 from experiments.trial import Trial
 from market.errors import SettingError
+from tests.conftest import write_prices
 
 TINY = f"{Path(__file__).with_name('tiny_agent.py')}:Tiny"
 DATES = pd.bdate_range("2020-01-01", periods=120)
@@ -53,9 +53,7 @@ def cluster():
 @pytest.fixture
 def config(tmp_path):
     """A function that makes experiments with the tiny agent, all on the same prices."""
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (120, 2))
-    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
-    frame.rename_axis("date").to_csv(tmp_path / "prices.csv")
+    write_prices(tmp_path, DATES)
 
     def make(label="tiny", results="results", **settings):
         blocks = {key: settings.pop(key) for key in ("seeds", "cluster") if key in settings}

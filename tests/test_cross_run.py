@@ -17,6 +17,7 @@ from experiments.cross_view import overfitting, sharpe_of_paths, summary
 from experiments.statistics import probability_of_backtest_overfitting
 from market import load_market
 from market.errors import DataError, SettingError
+from tests.conftest import write_prices
 
 TINY = f"{Path(__file__).with_name('tiny_agent.py')}:Tiny"
 DATES = pd.bdate_range("2020-01-01", periods=200)
@@ -24,10 +25,7 @@ DATES = pd.bdate_range("2020-01-01", periods=200)
 
 @pytest.fixture
 def prices(tmp_path):
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (200, 2))
-    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
-    frame.rename_axis("date").to_csv(tmp_path / "prices.csv")
-    return tmp_path / "prices.csv"
+    return write_prices(tmp_path, DATES)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from agents.base import Agent
 from envs.costs import ProportionalCost
 from experiments.backtest import backtest
 from market import Market
+from tests.conftest import write_prices
 
 ROOT = Path(__file__).resolve().parents[1]
 BUY, SELL = 0.003, 0.001
@@ -154,10 +155,6 @@ PLACES = [
 
 def test_the_same_command_elsewhere_writes_the_same_files(tmp_path):
     """B15: another folder, zone, language and hash seed; only clocks differ, in files of theirs."""
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (120, 2))
-    frame = pd.DataFrame(
-        np.exp(np.cumsum(steps, 0)) * 100, pd.bdate_range("2020-01-01", periods=120), ["AAA", "BBB"]
-    )
     argv = ["train", "--agent", "ppo", "--data", "files", "--data.options.path", "prices.csv"]
     for key, value in {"steps": 64, "num_envs": 2, "n_steps": 8, "lookback": 5}.items():
         argv += [f"--agent.{key}", str(value)]
@@ -165,7 +162,7 @@ def test_the_same_command_elsewhere_writes_the_same_files(tmp_path):
     for number, place in enumerate(PLACES):
         folder = tmp_path / f"place {number}" / ("deep" * number)
         folder.mkdir(parents=True)
-        frame.rename_axis("date").to_csv(folder / "prices.csv")
+        write_prices(folder, pd.bdate_range("2020-01-01", periods=120))
         done = subprocess.run(
             [Path(sys.executable).with_name("allocgym"), *argv],
             cwd=folder,

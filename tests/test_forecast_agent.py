@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from agents import AGENTS
-from agents.base import Monitor
 from agents.forecast_agent import ForecastAgent
 from agents.forecasters import FORECASTERS, Forecaster, HistoricalMean, TextbookLSTM
 from agents.rules import RULES, Proportional
 from market import DataError, Market, SettingError, load_market
+from tests.curves import Curves
 
 SMALL = dict.fromkeys(
     ("fnn", "cnn", "rnn", "gru", "lstm", "transformer"), "(lookback=5, width=4, depth=1, epochs=1)"
@@ -26,17 +26,6 @@ def market_of(returns, cash=0.01):
 
 def noise(n_periods=300, n_assets=3, seed=0):
     return 0.01 * np.random.default_rng(seed).standard_normal((n_periods, n_assets))
-
-
-class Listener(Monitor):
-    def __init__(self):
-        self.records, self.done = [], []
-
-    def record(self, step, values):
-        self.records.append((step, dict(values)))
-
-    def progress(self, done):
-        self.done.append(done)
 
 
 def test_learns_what_one_asset_says_about_another():
@@ -82,13 +71,13 @@ def test_validation_chooses_the_epoch_and_stops():
     """The kept parameters score the best recorded loss; training stops `patience` later."""
     market = market_of(noise(400))
     train, valid = market[:300], market[280:]  # 20 rows of history in front, as splits give
-    listener = Listener()
+    curves = Curves()
     settings = {"lookback": 10, "hidden": 16, "epochs": 60, "patience": 4, "learning_rate": 0.01}
-    model = TextbookLSTM(**settings).fit(train, valid, seed=1, monitor=listener)
-    losses = [values["eval/loss"] for _, values in listener.records]
+    model = TextbookLSTM(**settings).fit(train, valid, seed=1, monitor=curves)
+    losses = [values["eval/loss"] for _, values in curves.rows]
     best = int(np.argmin(losses))
     assert len(losses) == best + 1 + 4 < 60
-    assert listener.done[-1] == 1.0 and np.all(np.diff(listener.done) >= 0)
+    assert curves.fractions[-1] == 1.0 and np.all(np.diff(curves.fractions) >= 0)
     tensors = model.tensors()
     forecasts = np.array([model.predict(market.upto(t))[:3] for t in range(299, 399)])
     errors = (market.returns[300:, :3] - forecasts) / tensors["std"].numpy()

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from agents.base import Monitor, Task
+from agents.base import Task
 from agents.forecast_agent import ForecastAgent
 from agents.forecast_data import window_panel
 from agents.forecast_networks import NetworkForecaster
@@ -17,6 +17,7 @@ from agents.forecasters import FORECASTERS, HistoricalMean, TargetForecaster
 from experiments.backtest import backtest
 from market import Market, SettingError
 from market.audit import audit_function
+from tests.curves import Curves
 
 NETWORKS = ("fnn", "cnn", "rnn", "gru", "lstm", "transformer")
 SMALL = "lookback=4, width=16, depth=1, dropout=0.05, learning_rate=0.008, epochs=10"
@@ -50,17 +51,6 @@ def spec(name, settings):
 
 def fitted(market, valid_from=600, until=800, **settings):
     return ForecastAgent(**settings).fit(market[:valid_from], market[:until], seed=1)
-
-
-class Listener(Monitor):
-    def __init__(self):
-        self.records, self.done = [], []
-
-    def record(self, step, values):
-        self.records.append((step, dict(values)))
-
-    def progress(self, done):
-        self.done.append(done)
 
 
 # ---- what is there is found, what is not is not
@@ -193,10 +183,10 @@ def test_the_gaussian_loss_knows_when_it_is_wrong():
 
 def test_an_ensemble_is_the_mean_of_networks_from_different_seeds():
     market = market_of(planted(400, 3))
-    listener = Listener()
+    curves = Curves()
     settings = f"{TINY}, ensemble=3"
     model = ForecastAgent(forecaster=f"fnn({settings})").forecaster
-    model.fit(market[:300], market[:380], seed=2, monitor=listener)
+    model.fit(market[:300], market[:380], seed=2, monitor=curves)
     assert isinstance(model, NetworkForecaster)
     rows = torch.arange(350, 380)
     assert model._scaler is not None
@@ -204,20 +194,20 @@ def test_an_ensemble_is_the_mean_of_networks_from_different_seeds():
     each = model._raw(panel, rows)[..., 0]
     assert each.shape == (3, 30, 3) and np.abs(each[0] - each[1]).max() > 1e-3
     np.testing.assert_allclose(model.outputs(panel, rows), each.mean(axis=0), rtol=1e-12)
-    curves = {key for _, values in listener.records for key in values}
-    assert {"eval/loss", "eval/loss/1", "eval/loss/2"} <= curves
-    assert listener.done[-1] == 1.0 and np.all(np.diff(listener.done) >= 0)
+    shown = {key for _, values in curves.rows for key in values}
+    assert {"eval/loss", "eval/loss/1", "eval/loss/2"} <= shown
+    assert curves.fractions[-1] == 1.0 and np.all(np.diff(curves.fractions) >= 0)
 
 
 def test_patience_stops_and_the_best_epoch_is_kept():
     market = market_of(noise(500, 3))
-    listener = Listener()
+    curves = Curves()
     model = ForecastAgent(
         forecaster="fnn(lookback=3, width=32, epochs=40, patience=3, learning_rate=0.02)"
     ).forecaster
     assert isinstance(model, NetworkForecaster)
-    model.fit(market[:300], market[:450], seed=0, monitor=listener)
-    losses = [values["eval/loss"] for _, values in listener.records]
+    model.fit(market[:300], market[:450], seed=0, monitor=curves)
+    losses = [values["eval/loss"] for _, values in curves.rows]
     assert len(losses) == int(np.argmin(losses)) + 4 < 40
     rows = np.arange(299, 449)
     made = model.estimates(market, rows)
@@ -256,16 +246,16 @@ def test_weight_decay_shrinks():
 
 def test_ridge_takes_the_penalty_that_validates_best():
     market = market_of(noise(400, 4))
-    listener = Listener()
+    curves = Curves()
     model = ForecastAgent(forecaster="ridge(lookback=5)").forecaster
-    model.fit(market[:300], market[:390], monitor=listener)
-    chosen = listener.records[0][1]
+    model.fit(market[:300], market[:390], monitor=curves)
+    chosen = curves.rows[0][1]
     losses = {}
     for penalty in (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0):
-        own = Listener()
+        own = Curves()
         one = ForecastAgent(forecaster=f"ridge(lookback=5, penalty={penalty})").forecaster
         one.fit(market[:300], market[:390], monitor=own)
-        losses[penalty] = own.records[0][1]["eval/loss"]
+        losses[penalty] = own.rows[0][1]["eval/loss"]
     assert chosen["eval/penalty"] == min(losses, key=lambda key: losses[key])
     assert chosen["eval/loss"] == min(losses.values())
 
@@ -392,9 +382,9 @@ def test_the_explained_function_is_the_forecast(name):
 
 def test_validation_figures_are_recorded():
     market = market_of(planted(500, 3))
-    listener = Listener()
-    agent = ForecastAgent(forecaster="linear").fit(market[:300], market[290:450], monitor=listener)
-    recorded = listener.records[-1][1]
+    curves = Curves()
+    agent = ForecastAgent(forecaster="linear").fit(market[:300], market[290:450], monitor=curves)
+    recorded = curves.rows[-1][1]
     expected = quality(agent.forecasts(market[:450], market.dates[299]))
     for key, value in expected.items():
         assert recorded[f"eval/{key}"] == pytest.approx(value, rel=1e-9)

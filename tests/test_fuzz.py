@@ -24,6 +24,7 @@ from experiments.options import options_of
 from experiments.plan import prepare
 from market import InputError, Market, load_market
 from market.errors import ActionError
+from tests.conftest import write_prices
 
 CASES = int(os.environ.get("ALLOCGYM_FUZZ_CASES", "200"))
 fuzzed = settings(
@@ -78,11 +79,7 @@ class Accepted(Exception):
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A working folder with prices, where a run ends before it trains."""
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (80, 2))
-    frame = pd.DataFrame(
-        100.0 * np.exp(steps.cumsum(0)), pd.bdate_range("2020-01-01", periods=80), ["AAA", "BBB"]
-    )
-    frame.rename_axis("date").to_csv(tmp_path / "prices.csv")
+    write_prices(tmp_path, pd.bdate_range("2020-01-01", periods=80))
     monkeypatch.chdir(tmp_path)
 
     def stop_before_training(configs, *rest, **more):

@@ -11,6 +11,7 @@ from experiments.config import AgentConfig, DataConfig, ExperimentConfig, SplitC
 from experiments.guard import Guard, LookAheadError
 from experiments.plan import prepare
 from experiments.trial import final_evaluation
+from tests.conftest import write_prices
 
 TINY = f"{Path(__file__).with_name('tiny_agent.py')}:Tiny"
 DATES = pd.bdate_range("2020-01-01", periods=120)
@@ -18,9 +19,7 @@ DATES = pd.bdate_range("2020-01-01", periods=120)
 
 @pytest.fixture
 def plan(tmp_path):
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (120, 2))
-    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
-    frame.rename_axis("date").to_csv(tmp_path / "prices.csv")
+    write_prices(tmp_path, DATES)
     return prepare(
         ExperimentConfig(
             agent=AgentConfig(name=TINY),

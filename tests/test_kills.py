@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from experiments.checkpoints import Checkpoints
+from tests.conftest import write_prices
 from tests.forks import Forks
 
 DATES = pd.bdate_range("2020-01-01", periods=90)
@@ -36,11 +37,7 @@ def forks(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prices(tmp_path_factory):
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (len(DATES), 2))
-    path = tmp_path_factory.mktemp("data") / "prices.csv"
-    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
-    frame.rename_axis("date").to_csv(path)
-    return str(path)
+    return str(write_prices(tmp_path_factory.mktemp("data"), DATES))
 
 
 def left_behind(run: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents import AGENTS
-from agents.base import Monitor, Task
+from agents.base import Task
 from agents.distributions import DirichletDistribution
 from agents.panel_network import Shape
 from agents.policies import ActorCritic
@@ -20,6 +20,7 @@ from agents.sb3_env import observation_space
 from agents.selection import DivergedError
 from envs.actions import Softmax
 from market import Market, SettingError
+from tests.curves import Curves
 from tests.test_sb3 import SMALL, revealing_market
 
 
@@ -119,14 +120,6 @@ def test_a_million_transitions_of_sac_fit_in_300_megabytes():
     arrays: list[Any] = [*buffer.observations.values(), *buffer.next_observations.values()]
     arrays += [buffer.actions, buffer.rewards, buffer.dones, buffer.timeouts]
     assert sum(array.nbytes for array in arrays) * (1_000_000 / n) <= 300e6
-
-
-class Curves(Monitor):
-    def __init__(self) -> None:
-        self.rows: list[tuple[int, dict[str, float]]] = []
-
-    def record(self, step, values):
-        self.rows.append((step, dict(values)))
 
 
 DIVERGING: dict[str, dict[str, Any]] = {

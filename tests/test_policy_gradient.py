@@ -23,23 +23,10 @@ from envs.constraints import MaxWeight, TurnoverCap
 from envs.costs import FixedFee, ProportionalCost, SquareRootImpact
 from envs.simulator import State, drift
 from market import DataError, Market, SettingError, load_market
+from tests.curves import Curves
 
 TINY: dict[str, Any] = {"lookback": 1, "encoder": "fnn", "depth": 1, "width": 16, "segments": 256}
 QUICK = TINY | {"lookback": 5, "steps": 6, "segment_length": 10, "evaluations": 3}
-
-
-class Curves(Monitor):
-    def __init__(self):
-        self.rows, self.fractions = [], []
-
-    def record(self, step, values):
-        self.rows.append((step, dict(values)))
-
-    def progress(self, done):
-        self.fractions.append(done)
-
-    def curve(self, name):
-        return [values[name] for _, values in self.rows if name in values]
 
 
 def known(kind, **options) -> Market:

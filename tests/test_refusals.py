@@ -11,6 +11,7 @@ from envs import PortfolioEnv, PortfolioVectorEnv
 from experiments.cli import main
 from experiments.runs import Run
 from market.errors import DataError, SettingError
+from tests.conftest import write_prices
 from tests.test_files import FAULTS
 
 DATES = pd.bdate_range("2020-01-01", periods=120)
@@ -31,9 +32,7 @@ def later(transition):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (120, 2))
-    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
-    frame.rename_axis("date").to_csv(tmp_path / "prices.csv")
+    write_prices(tmp_path, DATES)
     (tmp_path / "mine.py").write_text(REWARDS)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -9,13 +9,14 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents import AGENTS
-from agents.base import Monitor, Task
+from agents.base import Task
 from agents.rollout import roll
 from agents.sb3_env import CompactVecEnv
 from envs import PortfolioVectorEnv
 from envs.costs import ProportionalCost
 from market import Market, SettingError
 from market.features.scaling import Scaler
+from tests.curves import Curves
 
 SMALL: dict[str, Any] = {
     "num_envs": 8,
@@ -50,17 +51,6 @@ def revealing_market(periods=400, seed=0) -> Market:
     signal = np.zeros((periods, 3, 1), np.float32)
     signal[:-1, :2, 0] = moves[1:]
     return Market.from_prices(prices, features=signal, feature_names=("tomorrow",))
-
-
-class Curves(Monitor):
-    def __init__(self):
-        self.rows, self.fractions = [], []
-
-    def record(self, step, values):
-        self.rows.append((step, dict(values)))
-
-    def progress(self, done):
-        self.fractions.append(done)
 
 
 @pytest.mark.parametrize("name", sorted(LEARNERS))

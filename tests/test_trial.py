@@ -27,6 +27,7 @@ from experiments.progress import Display
 from experiments.runs import Run
 from experiments.trial import Trial, trial
 from market.errors import DataError, SettingError
+from tests.conftest import write_prices
 
 TINY = f"{Path(__file__).with_name('tiny_agent.py')}:Tiny"
 DATES = pd.bdate_range("2020-01-01", periods=120)
@@ -35,11 +36,7 @@ DATES = pd.bdate_range("2020-01-01", periods=120)
 @pytest.fixture
 def prices(tmp_path):
     """A CSV file of two assets, and its path."""
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (120, 2))
-    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
-    path = tmp_path / "prices.csv"
-    frame.rename_axis("date").to_csv(path)
-    return path
+    return write_prices(tmp_path, DATES)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from experiments.tune_config import TuneConfig
 from experiments.tune_view import report_search
 from experiments.tuning import Search, tune
 from market.errors import SettingError
+from tests.conftest import write_prices
 
 HERE = Path(__file__)
 TINY = f"{HERE.with_name('tiny_agent.py')}:Tiny"
@@ -31,10 +32,7 @@ SPLIT = SplitConfig(train_end=f"{DATES[59]:%Y-%m-%d}", valid_end=f"{DATES[79]:%Y
 
 @pytest.fixture
 def prices(tmp_path):
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (120, 2))
-    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
-    frame.rename_axis("date").to_csv(tmp_path / "prices.csv")
-    return tmp_path / "prices.csv"
+    return write_prices(tmp_path, DATES)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,6 +15,7 @@ from experiments.config import AgentConfig, DataConfig, SplitConfig
 from experiments.study import SCORES, bury, latest, open_study, trial_folder
 from experiments.tune_config import TuneConfig
 from experiments.tuning import tune
+from tests.conftest import write_prices
 from tests.test_resume import Cut
 
 STEPPER = f"{Path(__file__).with_name('stepping_agent.py')}:Stepper"
@@ -28,9 +28,7 @@ SPACE = {"judged": "-1.0..1.0", "steps": "3..6"}
 def made(tmp_path_factory):
     """A folder with prices and a search that nothing cut off."""
     folder = tmp_path_factory.mktemp("made")
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (80, 2))
-    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
-    frame.rename_axis("date").to_csv(folder / "prices.csv")
+    write_prices(folder, DATES)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         tune(search())

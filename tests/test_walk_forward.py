@@ -20,6 +20,7 @@ from experiments.walk_config import WalkConfig, WindowedConfig
 from experiments.walk_forward import Relay, prepare_walk
 from experiments.warm_start import start_from
 from market.errors import SettingError
+from tests.conftest import write_prices
 
 TINY = f"{Path(__file__).with_name('tiny_agent.py')}:Tiny"
 DATES = pd.bdate_range("2020-01-01", periods=120)
@@ -29,9 +30,7 @@ WALK = {"refit_every": 15, "valid_days": 20}
 @pytest.fixture
 def config(tmp_path):
     """A function that makes walk-forwards of the tiny agent: tests from row 72 on, 15 days each."""
-    steps = np.random.default_rng(3).normal(0.0005, 0.01, (120, 2))
-    frame = pd.DataFrame(np.exp(np.cumsum(steps, 0)) * 100, DATES, ["AAA", "BBB"])
-    frame.rename_axis("date").to_csv(tmp_path / "prices.csv")
+    write_prices(tmp_path, DATES)
 
     def make(agent=TINY, walk=None, settings=None, **others):
         return WindowedConfig(
