@@ -41,7 +41,8 @@ def print_report(found: dict[str, Any]) -> None:
     said = f"attention: {', '.join(alarms)}" if alarms else "nothing these checks can see changed"
     console.print(
         f"Status {found['status']}: {said}. A check alarms below {level:.4f}, so that unchanged "
-        f"days raise any alarm in at most about {found['level']:.0%} of reports."
+        f"days raise any alarm in at most about {found['level']:.0%} of reports. Ranges are of as "
+        "many days of the past alone; p-values, which decide, also count that the past is a sample."
     )
 
 
