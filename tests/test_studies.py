@@ -301,6 +301,7 @@ def test_reward_comparison_the_whole_way(place, monkeypatch):
     monkeypatch.setattr(reward_comparison, "SCALES", scales)
     assert reward_comparison.main([*SMALL, "--learner", "ppo", "--write"]) == 0
     readme = (place / "results" / "README.md").read_text()
+    assert "reward_comparison --learner ppo --seeds 2 --write`" in readme
     first, other = (rows_of(readme, f"`{reward}` | 2")[0].split(" | ") for reward in scales)
     assert len(first) == len(other) == len(reward_comparison.HEADINGS)
     assert first[8] == "" and " to " in other[8] and 0.0 <= float(other[9]) <= 1.0

@@ -144,10 +144,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         failed += tell_failed(run_experiments(made, workers=1, command=line))
     titles = {label(name, reward) for name in LEARNERS for reward in SCALES}
     runs = stored(Path(given.results) / STUDY, titles | {REFERENCE})
-    lines = [line for name in LEARNERS for line in analyse(name, runs, given.resamples)]
+    found = {name: analyse(name, runs, given.resamples) for name in LEARNERS}
+    lines = [line for each in found.values() for line in each]
     if not lines:
         return say(f"{STUDY}: no finished run", 1)
-    conclude(STUDY, given, runs, lines)
+    shown = [name for name, each in found.items() if each]
+    conclude(
+        STUDY, given, runs, lines, [] if len(shown) == len(LEARNERS) else ["--learner", *shown]
+    )
     return 1 if failed else 0
 
 

@@ -54,15 +54,22 @@ def stored(folder: str | Path, agents: Collection[str]) -> list[Run]:
 
 
 def conclude(
-    study: str, given: argparse.Namespace, runs: Sequence[Run], lines: Sequence[str]
+    study: str,
+    given: argparse.Namespace,
+    runs: Sequence[Run],
+    lines: Sequence[str],
+    more: Sequence[str] = (),
 ) -> None:
-    """Print a study's tables, write the report of its runs, and with --write keep the tables."""
+    """Print a study's tables, write the report of its runs, and with --write keep the tables.
+
+    `more` are options, beside the usual ones, of the command that makes the tables again.
+    """
     folder = Path(given.results)
     print("\n".join(lines))
     frame = summarise(runs, n_resamples=given.resamples)
     print(f"Report: {write_report(runs, folder / study / 'report.html', frame=frame)}")
     if given.write:
-        about = made_by(study, ["--seeds", str(given.seeds), "--write"])
+        about = made_by(study, [*more, "--seeds", str(given.seeds), "--write"])
         write_section(folder / "README.md", study, "\n".join([about, "", *lines]))
 
 
