@@ -107,6 +107,14 @@ class AllocationValues(nn.Module):
         price = self.price(held.unsqueeze(1), points).squeeze(1)
         return worth - nn.functional.pad(price, (0, 1)).unsqueeze(-1)
 
+    def taken_quantiles(self, rows: Tensor, held: Tensor, taken: Tensor) -> Tensor:
+        """The same of one choice each, by its number (B, 1), shape (B, 1, Q)."""
+        holding = taken.unsqueeze(-1) == len(self.points)
+        point = self.points[taken.clamp(max=len(self.points) - 1)]
+        chosen = torch.where(holding, held.unsqueeze(1), point)
+        price = self.price(held.unsqueeze(1), chosen).squeeze(1)
+        return self.quantiles(rows, chosen) - price.unsqueeze(-1)
+
 
 def fitted_prices(trades: Tensor, prices: Tensor) -> tuple[Tensor, Tensor]:
     """Least squares of observed prices (M,) of trades (M, N): u >= 0 and v, shape (N,) each."""

@@ -21,6 +21,7 @@ from agents.learner import LearnerSettings
 from agents.off_policy import population, tell_prices, updates_and_replay
 from agents.panel_network import Panel, check_finite
 from agents.q_learning import Population, QLearner
+from agents.replay import TakenReplayBuffer
 from agents.response import Meaning, slopes
 from agents.sb3 import SB3Agent
 from agents.selection import Selection
@@ -106,6 +107,7 @@ class LatticeAgent(SB3Agent):
         own = {key: getattr(settings, key) for key in keys}
         between = settings.num_envs * settings.train_every  # decisions between updates
         return (own | updates_and_replay(settings)) | {
+            "replay_buffer_class": TakenReplayBuffer,
             "target_update_interval": max(
                 settings.num_envs, settings.target_every * between // settings.updates
             ),
@@ -114,7 +116,7 @@ class LatticeAgent(SB3Agent):
     def model(self, market: Market, task: Task, seed: int) -> Any:
         """The algorithm, told what trades cost."""
         model = super().model(market, task, seed)
-        tell_prices(model.policy, self._population(market, task, seed))
+        tell_prices(model.policy, self._population(market, task, seed).prices())
         return model
 
     def train(self, market: Market, task: Task, seed: int, selection: Selection) -> None:

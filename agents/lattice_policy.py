@@ -139,8 +139,13 @@ class _Choices(BasePolicy):
         self._chooser = (chooser,)
 
     def shown(self, obs: Observation) -> Tensor:
-        """Values (B, A + 1, Q) of the points and of holding, or (B, 1, Q) of the chosen one."""
+        """Values (B, A + 1, Q) of the points and of holding, or (B, 1, Q) of the chosen one.
+
+        That is the one the observation says was taken, or what another network chooses.
+        """
         rows, held = rows_of(obs), obs["weights"]
+        if "taken" in obs:
+            return self.values.taken_quantiles(rows, held, obs["taken"].long())
         worth = self.values.choice_quantiles(rows, held)
         for chooser in self._chooser:
             best = chooser.choices(rows, held).argmax(1)

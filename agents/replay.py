@@ -109,3 +109,22 @@ class CompactReplayBuffer(DictReplayBuffer):
     def _tensor(self, fresh: np.ndarray) -> torch.Tensor:
         """On the device; the array is ours, so the host needs no copy of it."""
         return torch.from_numpy(fresh).to(self.device)
+
+
+class TakenReplayBuffer(CompactReplayBuffer):
+    """A replay for values of choices, of which only the one that was taken need be worked out.
+
+    It is part of what is shown, as "taken", and what is to be picked out of the answer is number 0.
+    With a discount of 0 nothing that follows counts, and there, too, one choice is answer enough.
+    """
+
+    def _get_samples(  # type: ignore[override]
+        self, batch_inds: np.ndarray, env: Any = None
+    ) -> DictReplayBufferSamples:
+        stored = super()._get_samples(batch_inds, env)
+        following, first = stored.next_observations, torch.zeros_like(stored.actions)
+        return stored._replace(
+            observations=stored.observations | {"taken": stored.actions},
+            actions=first,
+            next_observations=following if self.gamma else following | {"taken": first},
+        )

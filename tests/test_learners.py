@@ -22,6 +22,7 @@ from agents.rollout import roll
 from agents.sb3_env import observation_space
 from benchmarks import usual
 from envs.actions import Softmax
+from envs.costs import ProportionalCost
 from market import DataError, Market
 from market.features.scaling import Scaler
 from tests.test_policies import market_with_context
@@ -145,6 +146,30 @@ def test_quantiles_have_the_mean_that_is_acted_on():
     quantiles = values.choice_quantiles(rows, held)
     assert quantiles.shape == (2, 11, 5)
     torch.testing.assert_close(quantiles.mean(-1), values.choices(rows, held))
+
+
+@pytest.mark.parametrize("name", ["dqn", "qrdqn"])
+@pytest.mark.parametrize("gamma", [0.0, 0.9])
+def test_only_what_was_taken_is_valued(name: str, gamma: float):
+    """The value of each stored choice, picked out of all values, and of any where none counts."""
+    market = market_with_context()
+    agent = AGENTS[name](**SMALL, lattice=2, gamma=gamma, learning_starts=10, train_every=1)
+    agent._shape = Shape.of(market)
+    model = agent.model(market, Task(cost=ProportionalCost(0.01)), 0)
+    model.learn(64)
+    sample = model.replay_buffer.sample(50)
+    policy = model.policy
+    network = policy.q_net if name == "dqn" else policy.quantile_net
+    seen, taken = sample.observations, sample.observations["taken"]
+    assert (sample.actions == 0).all() and taken.max() == 10 and len(taken.unique()) > 5
+    with torch.no_grad():
+        shown = network(seen)
+        every = network.values.choice_quantiles(seen["time"][:, 0], seen["weights"])
+        following = network(sample.next_observations)
+    assert network.values.spread.max() > 0.0
+    for b, k in enumerate(taken[:, 0]):
+        torch.testing.assert_close(shown[b].flatten(), every[b, k])
+    assert following.shape[-1] == (11 if gamma else 1)
 
 
 def test_gradients_are_clipped_before_steps():
