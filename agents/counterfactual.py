@@ -88,7 +88,7 @@ def _flat(part: np.ndarray) -> np.ndarray:
 
 
 class TryingReplayBuffer(CompactReplayBuffer):
-    """A replay that tries actions anew on the days and with the holdings that are stored.
+    """A replay that tries actions anew with the holdings that are stored, on stored days or all.
 
     Every other action of a sample is drawn at random, the others are those taken; each is held for
     so many days. One stored day then teaches as many actions as it is sampled.
@@ -96,17 +96,36 @@ class TryingReplayBuffer(CompactReplayBuffer):
     Attributes:
         env: Whose rules say what comes of actions.
         days: See this module's head.
+        even_days: Whether days are dealt like cards instead of those stored: each of the market's
+            comes once before any comes again, so that none counts for more than another.
 
     """
 
     env: Any
     days: int
+    even_days: bool = False
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._hand = np.zeros(0, np.int64)  # rows of observations that are still to be dealt
+
+    def snapshot(self) -> dict[str, Any]:
+        """With what is still to be dealt."""
+        return super().snapshot() | {"hand": self._hand}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a snapshot."""
+        super().restore(snapshot)
+        self._hand = snapshot["hand"]
 
     def _get_samples(  # type: ignore[override]
         self, batch_inds: np.ndarray, env: Any = None
     ) -> DictReplayBufferSamples:
         stored = super()._get_samples(batch_inds, env)
-        rows, held = (to_host(stored.observations[key]) for key in ("time", "weights"))
+        seen = stored.observations
+        if self.even_days:
+            seen = seen | {"time": self._tensor(self._deal(len(batch_inds))[:, None])}
+        rows, held = (to_host(seen[key]) for key in ("time", "weights"))
         taken, space = to_host(stored.actions), self.env.action_space
         fresh = self.rng.uniform(-1.0, 1.0, taken.shape).astype(np.float32)
         actions = np.where(self.rng.random((len(taken), 1)) < 0.5, fresh, taken)
@@ -116,10 +135,19 @@ class TryingReplayBuffer(CompactReplayBuffer):
         after = {"time": came.rows[:, None], "weights": came.weights.astype(np.float32)}
         ended = (came.discount == 0.0) & (self.gamma > 0.0)
         return DictReplayBufferSamples(
-            stored.observations,
+            seen,
             self._tensor(actions),
             {key: self._tensor(part) for key, part in after.items()},
             self._tensor(ended[:, None].astype(np.float32)),
             self._tensor(came.reward[:, None].astype(np.float32)),
             self._tensor(came.discount[:, None].astype(np.float32)),
         )
+
+    def _deal(self, number: int) -> np.ndarray:
+        """The next rows (number,) of shuffled hands that hold each row of a decision once."""
+        rules = self.env.games.rules
+        while len(self._hand) < number:
+            rows = np.arange(rules.first, rules.last) - rules.decision_lag
+            self._hand = np.concatenate([self._hand, self.rng.permutation(rows)])
+        dealt, self._hand = self._hand[:number], self._hand[number:]
+        return dealt

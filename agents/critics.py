@@ -46,6 +46,7 @@ class _Made(BasePolicy):
         shape: Of the market.
         network: Sizes and kinds.
         band: Whether actions have one dimension more, see `agents.banded_scores`.
+        log_std: First logarithm of an actor's standard deviation; None: it has none.
         known_price: Whether critics take a known price of the trade off.
 
     """
@@ -62,17 +63,19 @@ class _Made(BasePolicy):
         shape: Shape,
         network: NetworkSettings,
         band: bool = False,
+        log_std: float | None = None,
         known_price: bool = False,
         use_sde: bool = False,
         **more: Any,
     ) -> None:
         self.shape, self.network_settings, self.band = shape, network, band
+        self.of_actor = {} if log_std is None else {"log_std": log_std}
         self.of_critic = {"known_price": known_price, **more}
         super().__init__(observation_space, action_space, lr_schedule)
 
     def make_actor(self, features_extractor: Any = None) -> Any:
         """The actor's network."""
-        return self.actor_kind(**self._sizes()).to(self.device)
+        return self.actor_kind(**self._sizes(), **self.of_actor).to(self.device)
 
     def make_critic(self, features_extractor: Any = None) -> Any:
         """The critics' networks."""
@@ -98,9 +101,10 @@ class Actor(BaseActor):
         shape: Shape,
         network: NetworkSettings,
         band: bool = False,
+        log_std: float = 0.0,
     ) -> None:
         BasePolicy.__init__(self, observation_space, action_space, squash_output=True)
-        self.use_sde = False
+        self.use_sde, self.first_log_std = False, log_std
         self.action_dist = SquashedDiagGaussianDistribution(shape.n_assets + band)  # type: ignore[assignment]
         self.panel = PanelNetwork(shape, network, n_values=1 + band)
 
@@ -111,7 +115,8 @@ class Actor(BaseActor):
         scores, values = self.panel(rows_of(obs), obs["weights"])
         values = values.view(len(scores), -1)
         means = torch.cat([scores, values[:, 1:]], -1)
-        return means, values[:, :1].clamp(*LOG_STD).expand_as(means), {}
+        log_std = self.first_log_std + values[:, :1]
+        return means, log_std.clamp(*LOG_STD).expand_as(means), {}
 
 
 class DeterministicActor(BaseDeterministicActor):

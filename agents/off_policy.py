@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from agents.allocation_values import AllocationValues
 from agents.base import Task
@@ -40,11 +41,13 @@ class OffPolicySettings(LearnerSettings):
     n_steps: int = 1  # rewards before values are believed
     max_grad_norm: float = 100.0  # gradients of a greater norm are scaled down to it
     counterfactual: int = 0  # days what is tried anew in the replay is held; 0: nothing is
+    even_days: bool = False  # and on all days of the market alike, not on those that were stored
+    cost_warmup: float = 0.0  # share of the steps in which costs are phased in, for log growth
     known_price: bool = False  # critics value what is held after the trade, less its measured price
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, counterfactual="[0, inf)")
+        require(self, counterfactual="[0, inf)", cost_warmup="[0, 1]")
         whole = ("buffer_size", "batch_size", "train_every", "updates", "n_steps")
         require(self, **dict.fromkeys(whole, "[1, inf)"), learning_starts="[0, inf)")
         require(self, tau="(0, 1]", max_grad_norm="(0, inf)")
@@ -74,15 +77,19 @@ class OffPolicyAgent(SB3Agent):
     def model(self, market: Market, task: Task, seed: int) -> Any:
         """With clipped gradients, which stable-baselines3 does not have; told what trades cost."""
         model = super().model(market, task, seed)
+        told = None
         if self.settings.counterfactual:
-            model.replay_buffer.env, model.replay_buffer.days = (
-                model.env,
-                self.settings.counterfactual,
-            )
+            replay = model.replay_buffer
+            replay.env, replay.days = model.env, self.settings.counterfactual
+            replay.even_days = self.settings.even_days
         if self.settings.known_price:
             rng = np.random.default_rng([seed, 2])
             points = rng.dirichlet(np.ones(market.n_assets), 4 * market.n_assets)
-            tell_prices(model.policy, population(points, self.settings, market, task, seed))
+            portfolios = population(points, self.settings, market, task, seed)
+            prices = portfolios.prices()
+            told = partial(tell_prices, model.policy, prices)
+            told(0.0 if self.settings.cost_warmup else 1.0)
+        model.env.phase_in_costs(self.settings.cost_warmup * self.settings.steps, told)
         for optimizer in (model.actor.optimizer, model.critic.optimizer):
             clip_before_steps(optimizer, self.settings.max_grad_norm)
         return model
@@ -129,12 +136,12 @@ def population(
     )
 
 
-def tell_prices(policy: nn.Module, portfolios: Population) -> None:
-    """Measure what trades cost, for all parts of a policy that value allocations."""
-    prices = portfolios.prices()
+def tell_prices(policy: nn.Module, prices: tuple[Tensor, Tensor], share: float = 1.0) -> None:
+    """Let all parts of a policy that value allocations know a share of what trades cost."""
+    spread, tilt = prices
     for part in policy.modules():
         if isinstance(part, AllocationValues):
-            part.set_prices(*prices)
+            part.set_prices(share * spread, share * tilt)
 
 
 def clip_before_steps(optimizer: torch.optim.Optimizer, limit: float) -> None:

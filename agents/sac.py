@@ -20,6 +20,7 @@ class SACSettings(OffPolicySettings):
     """Settings of `sac`."""
 
     band: bool = False  # a no-trade band around what the scores propose
+    log_std: float = 0.0  # logarithm of the first standard deviation, before squashing
     ent_coef: str = "auto_0.1"  # tuned towards the target entropy, from 0.1
 
 
@@ -35,8 +36,9 @@ class SACAgent(OffPolicyAgent):
         return BandedScores(bound=BOUND) if self.settings.band else super().actions()
 
     def policy_settings(self) -> dict[str, Any]:
-        """With the band."""
-        return super().policy_settings() | {"band": self.settings.band}
+        """With the band, and how far the actor tries first."""
+        own = {key: getattr(self.settings, key) for key in ("band", "log_std")}
+        return super().policy_settings() | own
 
     def algorithm(self) -> Any:
         """Stable-baselines3's SAC."""

@@ -7,7 +7,7 @@ lookback; networks read windows out of the market's own array (`agents.panel_net
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +58,7 @@ class CompactVecEnv(VecEnv):
         self._market_growth = np.log(games.rules.relatives.mean(axis=1))  # (T,)
         self._next_rows = np.zeros(games.num_envs, np.int64)  # that end the coming period
         self._played, self._warmup = 0, 0.0  # decisions so far, and those with costs phased in
+        self._told: Callable[[float], None] | None = None  # the share of costs that is charged
         super().__init__(
             games.num_envs,
             observation_space(games.market.n_assets),
@@ -99,6 +100,8 @@ class CompactVecEnv(VecEnv):
         self._total[ended], self._length[ended] = 0.0, 0
         counted = self._counted(reward, info["cost"], self._next_rows, self._played)
         self._played += self.num_envs
+        if self._told is not None and self._warmup:
+            self._told(float(self._charged(self._played)))
         observation = self._explored(observation, ended)
         self._look(observation)
         return observation, counted, ended, infos
@@ -159,11 +162,14 @@ class CompactVecEnv(VecEnv):
     ) -> np.ndarray:
         """Rewards as learning sees them, when so many decisions were made before."""
         if self._warmup:
-            left = np.maximum(1.0 - played / self._warmup, 0.0)
-            reward = reward - left * np.log1p(-cost)
+            reward = reward - (1.0 - self._charged(played)) * np.log1p(-cost)
         if self.less_market:
             reward = reward - self._market_growth[next_rows]
         return (self.reward_scale * reward).astype(np.float32)
+
+    def _charged(self, played: Any) -> Any:
+        """The share of costs that is charged when so many decisions were made before."""
+        return np.minimum(played / self._warmup, 1.0)
 
     def snapshot(self) -> dict[str, Any]:
         """All that the games' future depends on, and the sums of their episodes."""
@@ -173,6 +179,7 @@ class CompactVecEnv(VecEnv):
             "played": self._played,
             "total": self._total,
             "length": self._length,
+            "rng": self.rng.bit_generator.state,
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -180,11 +187,15 @@ class CompactVecEnv(VecEnv):
         self.games.set_state(snapshot["games"])
         self._next_rows, self._played = snapshot["next_rows"], snapshot["played"]
         self._total, self._length = snapshot["total"], snapshot["length"]
+        self.rng.bit_generator.state = snapshot["rng"]
         self._first_seed = None
 
-    def phase_in_costs(self, decisions: float) -> None:
-        """Pay back less and less of costs, in log growth, over the first so many decisions."""
-        self._warmup = decisions
+    def phase_in_costs(self, decisions: float, told: Callable[[float], None] | None = None) -> None:
+        """Pay back less and less of costs, in log growth, over the first so many decisions.
+
+        Who is `told` hears after each step what share of them is charged now.
+        """
+        self._warmup, self._told = decisions, told
 
     def _look(self, observation: dict[str, np.ndarray]) -> None:
         self._next_rows = observation["time"][:, 0] + self.games.rules.decision_lag + 1

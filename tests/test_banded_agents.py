@@ -183,6 +183,55 @@ def test_a_replay_tries_actions_anew():
     assert (sample.dones == 0.0).all()
 
 
+def test_days_are_dealt_like_cards():
+    """In as many samples as there are decisions each day comes once, with what follows on it."""
+    market = revealing_market(120)
+    agent = built("sac", steps=400, learning_starts=300, even_days=True)
+    agent._shape = agent._shape.of(market)
+    model = agent.model(market, TASK, 0)
+    model.learn(200)
+    first, days = agent.lookback - 1, 119 - (agent.lookback - 1)
+    samples = [model.replay_buffer.sample(k) for k in (days - 5, 15)]
+    rows = np.concatenate([sample.observations["time"].numpy()[:, 0] for sample in samples])
+    np.testing.assert_array_equal(np.sort(rows[:days]), np.arange(first, 119))
+    assert len(set(rows[days:])) == 10 and not (np.diff(rows) == 1).all()
+    sample = samples[0]
+    rows, held = (sample.observations[key].numpy() for key in ("time", "weights"))
+    actions = 4.0 * sample.actions.numpy()
+    came = model.env.tried(rows[:, 0], held.astype(float), actions, np.zeros(len(rows)), 0.5, 2)
+    np.testing.assert_allclose(sample.rewards.numpy()[:, 0], came.reward, atol=1e-5)
+    np.testing.assert_array_equal(sample.next_observations["time"].numpy()[:, 0], came.rows)
+
+
+def test_critics_take_off_what_is_charged_while_costs_are_phased_in():
+    market = revealing_market(120)
+    agent = built("sac", steps=400, learning_starts=100, cost_warmup=0.5)
+    agent._shape = agent._shape.of(market)
+    model = agent.model(market, TASK, 0)
+    prices = [part.worth for part in (*model.critic.each, *model.critic_target.each)]
+    assert len(prices) == 4 and all((each.spread == 0.0).all() for each in prices)
+    model.learn(100)  # of 200 in which costs rise
+    part, share = prices[0].spread[:2].clone(), model.num_timesteps / 200
+    model.learn(200, reset_num_timesteps=False)
+    assert all(torch.equal(each.spread, prices[0].spread) for each in prices)
+    full = prices[0].spread[:2]
+    np.testing.assert_allclose(full.numpy(), 0.1, rtol=0.1)  # 0.1 % in rewards in percent
+    assert 0.4 < share < 0.9
+    torch.testing.assert_close(part, share * full)
+
+
+def test_an_actor_begins_as_spread_as_it_is_told():
+    observation = {"time": torch.full((5, 1), 30), "weights": torch.full((5, 3), 1 / 3)}
+    found = []
+    for log_std in (0.0, -2.0):
+        agent = built("sac", steps=300, log_std=log_std)
+        agent._shape = agent._shape.of(revealing_market(120))
+        model = agent.model(revealing_market(120), TASK, 0)
+        with torch.no_grad():
+            found.append(model.actor.get_action_dist_params(observation)[1])
+    torch.testing.assert_close(found[0] - 2.0, found[1])
+
+
 def test_some_episodes_start_from_random_weights():
     assert (games().reset()["weights"] == [0.0, 0.0, 1.0]).all()
     env = games(explore_starts=0.5)

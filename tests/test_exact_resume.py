@@ -44,6 +44,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sac": ("sac", OFF),
     "sac of one environment": ("sac", OFF | {"num_envs": 1, "steps": 24, "learning_starts": 6}),
     "sac, a full replay": ("sac", OFF | {"buffer_size": 40, "n_steps": 3, "ent_coef": "0.1"}),
+    "sac, days dealt anew": (
+        "sac",
+        OFF
+        | {"counterfactual": 2, "even_days": True, "known_price": True, "band": True}
+        | {"cost_warmup": 0.8, "explore_starts": 0.5, "log_std": -1.0},
+    ),
     "td3": ("td3", OFF),
     "tqc": ("tqc", OFF),
     "dqn, all actions": ("dqn", RL | {"steps": 48, "target_every": 3}),

@@ -158,7 +158,7 @@ SCORES: dict[str, tuple[str, dict[str, Any], float]] = {
     "ppo": ("regimes_80", {"steps": 120_000, "num_envs": 512, "batch_size": 1024}, 0.85),
     "dqn": ("regimes_80", {"steps": 60_000, "num_envs": 256}, 0.9),
     "dqn_plain": ("regimes_80", {"steps": 130_000, "learning_starts": 30_000}, 0.75),
-    "sac": ("regimes_100", {"steps": 14_000}, 0.7),
+    "sac": ("regimes_100", {"steps": 8_000, "batch_size": 512}, 0.7),
 }
 
 
