@@ -168,8 +168,14 @@ def monitor(
         "level": settings.level,
         "level_of_a_check": level,
     }
-    history = agent.lookback + task.decision_lag
-    said = notes(run, span.known, span.market, span.first, history)
+    said = notes(
+        run,
+        span.known,
+        span.market,
+        chosen=pd.Timestamp(str(config.split.valid_end)),
+        first=span.first,
+        history=agent.lookback + task.decision_lag,
+    )
     return Report(about, found, said)
 
 

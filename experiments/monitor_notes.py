@@ -11,13 +11,22 @@ from market import Market
 ROUNDING = 1e-6  # of a return, up to which two are the same
 
 
-def notes(run: Run, known: Market, market: Market, first: pd.Timestamp, history: int) -> list[str]:
+def notes(
+    run: Run,
+    known: Market,
+    market: Market,
+    *,
+    chosen: pd.Timestamp,
+    first: pd.Timestamp,
+    history: int,
+) -> list[str]:
     """Caveats of a report.
 
     Args:
         run: Whose days are held against its past.
         known: Data it was made with, as they are now.
         market: Data that hold the new days; the same where they go on.
+        chosen: Last day that trained or chose the agent.
         first: First new day.
         history: Rows the agent needs up to its first decision.
 
@@ -36,7 +45,7 @@ def notes(run: Run, known: Market, market: Market, first: pd.Timestamp, history:
                 f"{market.name}: its first {waits} new days are the agent's history and are not "
                 "judged; data that reach further back have them judged too"
             )
-    if first <= pd.Timestamp(str(run.config.get("split", {}).get("valid_end"))):
+    if first <= chosen:
         found.append("some new days were used to train or to choose the agent")
     return found
 

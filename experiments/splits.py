@@ -155,7 +155,8 @@ def combinatorial(
     if sum(spaces) >= n_samples // n_folds - 1:
         raise DataError(
             f"cross-validation: {n_folds} folds of {n_samples // n_folds} days are too short for "
-            f"a purge of {spaces.purge} and an embargo of {spaces.embargo}"
+            f"a purge of {spaces.purge} and an embargo of {spaces.embargo}; fewer folds, or agents "
+            "that look back less far, make room"
         )
     cutter = CombinatorialPurgedCV(
         n_folds=n_folds, n_test_folds=n_test, purged_size=spaces.purge, embargo_size=spaces.embargo

@@ -56,6 +56,18 @@ def check(capsys, *argv):
     return status, json.loads(capsys.readouterr().out)
 
 
+def test_a_walk_forward_is_watched_from_its_last_refit_on(here, capsys):
+    walk = ["--walk.start", f"{DATES[600]:%Y-%m-%d}", "--walk.refit_every", "120"]
+    walk += ["--walk.valid_days", "100", "--agents", TINY, "--experiment", "walked"]
+    assert main(["walk-forward", *walk, *PRICES, "--seeds", "1", "--workers", "1"]) == 0
+    capsys.readouterr()
+    status = main(["monitor", "results/walked/Tiny/seed_000", "--trust", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert (status, found["alarms"], found["notes"]) == (0, [], [])
+    assert found["new"] == [f"{DATES[840]:%Y-%m-%d}", f"{DATES[899]:%Y-%m-%d}", 60]
+    assert found["training"] == [f"{DATES[0]:%Y-%m-%d}", f"{DATES[739]:%Y-%m-%d}"]
+
+
 def test_quiet_days_are_fine(here, capsys):
     status, found = check(capsys)
     assert (status, found["status"], found["alarms"]) == (0, 0, [])

@@ -266,7 +266,9 @@ def test_all_agents_the_whole_way(place, capsys):
     assert len(reports) == 2
     assert all("equal_weight learns learns" in (place / one).read_text() for one in reports)
     before = {path: path.stat().st_mtime_ns for path in place.rglob("backtest.parquet")}
+    capsys.readouterr()
     assert all_agents.main([*SMALL, "--stored", "--part", "split"]) == 0
+    assert capsys.readouterr().out.count("## factors") == 1
     assert {path: path.stat().st_mtime_ns for path in place.rglob("backtest.parquet")} == before
 
 

@@ -246,7 +246,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = parser(STUDY, __doc__)
     names = [part.name for part in PARTS]
-    options.add_argument("--part", nargs="+", choices=names, default=names, help="which")
+    options.add_argument(
+        "--part", nargs="+", choices=names, default=names, help="which; --write renews all"
+    )
     options.add_argument("--only", nargs="+", default=list(KINDS), help="agents or kinds of them")
     given = options.parse_args(argv)
     failed = 0
@@ -256,6 +258,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             failed += tell_failed(run(part, given.seeds, given.results, line, given.only))
     texts, frames = [], {}
     for part in PARTS:
+        if part.name not in given.part and not given.write:
+            continue
         runs = kept(part, given.results)
         if not any(run.finished for run in runs):
             continue
