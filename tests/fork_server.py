@@ -69,15 +69,17 @@ def save(folder: str, line: int) -> None:
     sys.settrace(None)
 
 
-def command(argv: list[str], room: int) -> None:
-    """The command line, in a process that may grow by so many bytes."""
+def command(argv: list[str], folder: str, room: int | None = None) -> None:
+    """The command line in a folder, in a process that may grow by so many bytes."""
     import resource
 
     from experiments.cli import main
 
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + room
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    os.chdir(folder)
+    if room is not None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + room
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     with contextlib.redirect_stdout(sys.stderr):  # ours tells the exit status
         raise SystemExit(main(argv))
 

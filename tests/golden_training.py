@@ -1,4 +1,4 @@
-"""Short trainings and what came of them; renews `golden_training.json`, or prints one run by name.
+"""Short trainings and what came of them; renews `golden_training.json`, or prints runs by name.
 
 The file holds every setting of each run, so that new defaults change nothing here. Where a change
 of results is meant, or versions have moved, renew it and say why:
@@ -105,6 +105,6 @@ def renew() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        print(json.dumps(train(sys.argv[1])))
+        print(json.dumps({name: train(name) for name in sys.argv[1:]}))
     else:
         renew()

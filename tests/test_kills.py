@@ -159,7 +159,8 @@ def test_too_little_memory_is_one_line_and_the_checkpoint_stays(forks, prices, t
 
     def train(results: str, *more: str, room: int = 2**27) -> int:
         folder = ["--results", str(tmp_path / results)]
-        return forks.run("command", argv=[*argv, *folder, *more], room=room)
+        given = [*argv, *folder, *more]
+        return forks.run("command", argv=given, folder=str(tmp_path), room=room)
 
     assert train("whole") == 0, forks.said()
     begun = len(forks.said())
