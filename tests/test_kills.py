@@ -27,6 +27,13 @@ AGENTS: dict[str, dict[str, Any]] = {
     "lstm": {"name": "lstm", "lookback": 5, "hidden": 4, "epochs": 20, "patience": 20}
     | {"volatility_window": 10},
 }
+ENSEMBLE = {
+    "name": "ensemble",
+    "period": "week",
+    "members": "equal_weight, policy_gradient(lookback=5, width=4, depth=1, steps=6, segments=4, "
+    "segment_length=8, evaluations=2), lstm(lookback=5, hidden=4, epochs=10, patience=10, "
+    "volatility_window=10)",
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +50,26 @@ def prices(tmp_path_factory):
 def left_behind(run: Path) -> dict[str, str]:
     """Digest of each file that tells of numbers; nothing of when or how often it was started."""
     names = ("metrics.jsonl", "backtest.parquet", "robustness.parquet")
-    files = [run / name for name in names] + sorted((run / "model").iterdir())
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    model = sorted(path for path in (run / "model").rglob("*") if path.is_file())
+    files = [run / name for name in names] + model
+    return {str(path.relative_to(run)): digest(path) for path in files}
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(50, marks=pytest.mark.soak)])
-@pytest.mark.parametrize("agent", AGENTS)
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("agent", "kills"),
+    [
+        *((agent, 10) for agent in AGENTS),
+        *(pytest.param(agent, 50, marks=pytest.mark.soak) for agent in [*AGENTS, "ensemble"]),
+    ],
+)
 def test_a_killed_run_ends_as_one_that_was_not(forks, prices, tmp_path, agent, kills):
     rng = np.random.default_rng(kills)
-    config = {"prices": prices, "agent": AGENTS[agent], "checkpoint_every": 0.0}
+    settings = AGENTS.get(agent, ENSEMBLE)
+    config = {"prices": prices, "agent": settings, "checkpoint_every": 0.0}
 
     def run(results: Path, kill_after: float | None = None) -> int:
         given = config | {"results": str(results)}
