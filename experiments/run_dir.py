@@ -185,6 +185,8 @@ class RunFolder:
         for name in _OURS:
             if name not in stay:
                 (self.path / name).unlink(missing_ok=True)
+        for left in self.path.glob(".*.tmp"):  # of `write_atomic` in a process that was killed
+            left.unlink()
         folders = [self.model]
         if not going_on:
             folders.append(self.path / "checkpoints")

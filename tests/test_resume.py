@@ -120,9 +120,10 @@ def tear(line: str) -> Any:
 def test_what_was_written_after_the_checkpoint_is_forgotten(here, whole, monkeypatch, rest):
     cut_off(monkeypatch, Trial(config(), 0), after=tear(rest))
     assert Run.read(PLACE).status == "failed"
+    (PLACE / ".manifest.json.0123456789abcdef.tmp").write_text("half")  # as a kill leaves it
     assert content(trial(Trial(config(), 0))) == whole
     assert Run.read(PLACE).finished
-    assert not (PLACE / "checkpoints").exists()
+    assert not (PLACE / "checkpoints").exists() and not list(PLACE.glob(".*"))
 
 
 def test_curves_rise_over_a_resume_and_no_point_is_lost_or_doubled(here, monkeypatch):
