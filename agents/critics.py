@@ -14,6 +14,7 @@ or, with a known price, as what is held after the trade is worth, less what the 
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -212,9 +213,21 @@ class QuantileActorCritic(_Made, TQCPolicy):
 class Valuer(nn.Module):
     """Values of scaled actions (B, N), or (B, N + 1) with a band: (B, 1), or quantiles (B, Q)."""
 
-    def __init__(self, bound: float, band: bool) -> None:
+    def __init__(
+        self,
+        bound: float,
+        band: bool,
+        shape: Shape,
+        network: NetworkSettings,
+        n_quantiles: int | None,
+    ) -> None:
         super().__init__()
         self.bound, self.band = bound, band
+        self.build(shape, network, n_quantiles)
+
+    @abstractmethod
+    def build(self, shape: Shape, network: NetworkSettings, n_quantiles: int | None) -> None:
+        """Make the network."""
 
     def target(self, held: Tensor, actions: Tensor) -> Tensor:
         """The weights asked for, (B, N)."""
@@ -225,17 +238,9 @@ class Valuer(nn.Module):
 class HeldAndAsked(Valuer):
     """w . scores + pooled value, of a network that is given held, w and |w - held|."""
 
-    def __init__(
-        self,
-        bound: float,
-        band: bool,
-        shape: Shape,
-        network: NetworkSettings,
-        n_quantiles: int | None,
-        salt: int,
-    ) -> None:
-        super().__init__(bound, band)
-        self.panel = PanelNetwork(shape, network, n_inputs=3, n_values=n_quantiles or 1, salt=salt)
+    def build(self, shape: Shape, network: NetworkSettings, n_quantiles: int | None) -> None:
+        """See `Valuer`."""
+        self.panel = PanelNetwork(shape, network, n_inputs=3, n_values=n_quantiles or 1)
 
     def forward(self, obs: Observation, actions: Tensor) -> Tensor:
         """See `Valuer`."""
@@ -250,19 +255,10 @@ class HeldAndAsked(Valuer):
 class AfterTheTrade(Valuer):
     """W of what is held after the trade, less the price of the trade."""
 
-    def __init__(
-        self,
-        bound: float,
-        band: bool,
-        shape: Shape,
-        network: NetworkSettings,
-        n_quantiles: int | None,
-        salt: int,
-    ) -> None:
-        super().__init__(bound, band)
+    def build(self, shape: Shape, network: NetworkSettings, n_quantiles: int | None) -> None:
+        """See `Valuer`."""
         none = torch.zeros(0, shape.n_assets)
-        salted = dataclasses.replace(shape, seed=shape.seed + SALT * salt)
-        self.worth = AllocationValues(salted, network, none, dueling=True, n_quantiles=n_quantiles)
+        self.worth = AllocationValues(shape, network, none, dueling=True, n_quantiles=n_quantiles)
 
     def forward(self, obs: Observation, actions: Tensor) -> Tensor:
         """See `Valuer`."""
@@ -282,5 +278,6 @@ def _valuers(
 ) -> nn.ModuleList:
     """Of the critics, each with parameters of its own."""
     kind = AfterTheTrade if known_price else HeldAndAsked
-    about = float(action_space.high[0]), band, shape, network, n_quantiles
-    return nn.ModuleList(kind(*about, salt=salt) for salt in range(1, N_CRITICS + 1))
+    bound, salts = float(action_space.high[0]), range(1, N_CRITICS + 1)
+    salted = [dataclasses.replace(shape, seed=shape.seed + SALT * salt) for salt in salts]
+    return nn.ModuleList(kind(bound, band, each, network, n_quantiles) for each in salted)
