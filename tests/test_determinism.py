@@ -17,7 +17,6 @@ from agents.base import Agent
 from envs.costs import ProportionalCost
 from experiments.backtest import backtest
 from market import Market
-from tests.conftest import write_prices
 
 ROOT = Path(__file__).resolve().parents[1]
 BUY, SELL = 0.003, 0.001
@@ -158,6 +157,9 @@ PLACES = [
 
 def test_the_same_command_elsewhere_writes_the_same_files(tmp_path):
     """B15: another folder, zone, language and hash seed; only clocks differ, in files of theirs."""
+    steps = np.random.default_rng(3).normal(0.0005, 0.01, (120, 2))
+    dates = pd.bdate_range("2020-01-01", periods=120)
+    frame = pd.DataFrame(100.0 * np.exp(np.cumsum(steps, 0)), dates, ["AAA", "BBB"])
     argv = ["train", "--agent", "ppo", "--data", "files", "--data.options.path", "prices.csv"]
     for key, value in {"steps": 64, "num_envs": 2, "n_steps": 8, "lookback": 5}.items():
         argv += [f"--agent.{key}", str(value)]
@@ -165,7 +167,7 @@ def test_the_same_command_elsewhere_writes_the_same_files(tmp_path):
     for number, place in enumerate(PLACES):
         folder = tmp_path / f"place {number}" / ("deep" * number)
         folder.mkdir(parents=True)
-        write_prices(folder, pd.bdate_range("2020-01-01", periods=120))
+        frame.rename_axis("date").to_csv(folder / "prices.csv")
         done = subprocess.run(
             [Path(sys.executable).with_name("allocgym"), *argv],
             cwd=folder,
