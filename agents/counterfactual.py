@@ -25,17 +25,16 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples
 
 from agents.device import to_host
-from agents.replay import CompactReplayBuffer
+from agents.replay import CompactReplayBuffer, CompactRolloutBuffer
 
 Seen = dict[str, np.ndarray]
 Advantage = Callable[[Seen, np.ndarray, np.ndarray], np.ndarray]
 
 
-class CounterfactualBuffer(DictRolloutBuffer):
+class CounterfactualBuffer(CompactRolloutBuffer):
     """A rollout whose advantages are asked for.
 
     Attributes:

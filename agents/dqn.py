@@ -28,7 +28,7 @@ from agents.selection import Selection
 from agents.settings import Space, require
 from envs.actions import Lattice
 from envs.menus import lattice_points
-from market import DataError, Market
+from market import DataError, Market, SettingError
 
 SMALL = 256  # choices up to which all are learned from at once unless told otherwise
 
@@ -76,6 +76,8 @@ class DQNSettings(LatticeSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, log_every="[1, inf)")
+        if self.even_starts and self.all_actions is False:
+            raise SettingError("even_starts needs all_actions, got false")
 
 
 class LatticeAgent(SB3Agent):
@@ -201,6 +203,11 @@ class DQNAgent(LatticeAgent):
         settings = self.settings
         size, wanted = Lattice(settings.lattice).size(market.n_assets), settings.all_actions
         if not (size <= SMALL if wanted is None else wanted):
+            if settings.even_starts:
+                raise SettingError(
+                    f"even_starts needs all_actions, got {size:,} allocations, of which only "
+                    f"{SMALL} or fewer are learned at once by default; set all_actions true"
+                )
             super().train(market, task, seed, selection)
             return
         self.name_choices(market, selection)

@@ -218,8 +218,9 @@ def _hidden(
 ) -> Tensor:
     """The hidden layer of some rows of the batch, shape (rows, N, H)."""
     flat = table.view(len(table), -1)
-    base = flat[rows] if index is None else flat.index_select(0, index[rows])
-    hidden = torch.addmm(
-        base.view(-1, table.shape[2]), inputs[rows].view(-1, inputs.shape[2]), weight
-    )
+    known = inputs[rows].view(-1, inputs.shape[2])
+    if index is None:
+        hidden = torch.addmm(flat[rows].view(-1, table.shape[2]), known, weight)
+    else:  # the copy that was just gathered is added to in place
+        hidden = flat.index_select(0, index[rows]).view(-1, table.shape[2]).addmm_(known, weight)
     return hidden.relu_().view(-1, *table.shape[1:])

@@ -21,7 +21,7 @@ from agents.sb3 import SB3Agent, episode_length
 from agents.settings import require
 from envs.actions import ActionMap, Softmax
 from envs.rules import Rules
-from market import Market
+from market import Market, SettingError
 
 BOUND = 4.0  # of scores
 
@@ -51,6 +51,8 @@ class OffPolicySettings(LearnerSettings):
         whole = ("buffer_size", "batch_size", "train_every", "updates", "n_steps")
         require(self, **dict.fromkeys(whole, "[1, inf)"), learning_starts="[0, inf)")
         require(self, tau="(0, 1]", max_grad_norm="(0, inf)")
+        if self.even_days and not self.counterfactual:
+            raise SettingError("even_days needs counterfactual of 1 or more, got 0")
 
 
 class OffPolicyAgent(SB3Agent):

@@ -9,6 +9,7 @@ from agents.banded_scores import BandedScores
 from agents.base import Task
 from agents.learner import LearnerSettings
 from agents.policies import ActorCritic
+from agents.replay import CompactRolloutBuffer
 from agents.sb3 import SB3Agent
 from agents.sb3_env import CompactVecEnv
 from agents.settings import require
@@ -72,4 +73,5 @@ class OnPolicyAgent(SB3Agent):
     def model_settings(self) -> dict[str, Any]:
         """The algorithm's own."""
         keys = ("n_steps", "gae_lambda", "ent_coef", "max_grad_norm", *self.own)
-        return {key: getattr(self.settings, key) for key in keys}
+        settings = {key: getattr(self.settings, key) for key in keys}
+        return settings | {"rollout_buffer_class": CompactRolloutBuffer}

@@ -15,7 +15,7 @@ from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
-from agents.distributions import DirichletDistribution
+from agents.distributions import DirichletDistribution, SharedGaussian
 from agents.networks import NetworkSettings
 from agents.panel_network import PanelNetwork, Shape, readers
 
@@ -67,6 +67,7 @@ class ActorCritic(ActorCriticPolicy):
             first = math.log(2.0 * self.shape.n_assets)  # concentrations of 2: spread out
             self.log_total = nn.Parameter(torch.full((1,), first))
         else:
+            self.action_dist = SharedGaussian()
             self.log_std = nn.Parameter(torch.full((1,), self.first_log_std))
         rate = lr_schedule(1)
         self.optimizer = torch.optim.Adam(self.parameters(), lr=rate, eps=1e-5)

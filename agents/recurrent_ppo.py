@@ -35,6 +35,10 @@ class RecurrentPPOSettings(PPOSettings):
         super().__post_init__()
         if self.encoder != "lstm":
             raise SettingError(f"encoder must be lstm, got {self.encoder!r}")
+        if self.counterfactual:
+            raise SettingError(
+                f"counterfactual must be 0 for recurrent_ppo, got {self.counterfactual}"
+            )
 
 
 class RecurrentPPOAgent(PPOAgent):
@@ -50,3 +54,9 @@ class RecurrentPPOAgent(PPOAgent):
     def policy(self) -> Any:
         """Around an `AllocationNetwork` whose encoder is stepped."""
         return RecurrentActorCritic
+
+    def model_settings(self) -> dict[str, Any]:
+        """With sb3-contrib's own rollouts: whole sequences."""
+        settings = super().model_settings()
+        del settings["rollout_buffer_class"]
+        return settings

@@ -1,4 +1,4 @@
-"""Replay of compact observations, with returns over several steps.
+"""Compact observations that were played, kept to learn from: rollouts and replay.
 
 A transition is two row numbers, two sets of weights, the action, the reward and how it ended: 300
 bytes or less for 20 assets. Stable-baselines3 has returns over several steps for plain
@@ -11,10 +11,39 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.buffers import DictReplayBuffer
-from stable_baselines3.common.type_aliases import DictReplayBufferSamples
+from stable_baselines3.common.buffers import DictReplayBuffer, DictRolloutBuffer
+from stable_baselines3.common.type_aliases import (
+    DictReplayBufferSamples,
+    DictRolloutBufferSamples,
+)
 
 _FLAT = ("actions", "rewards", "dones", "timeouts")
+
+
+class CompactRolloutBuffer(DictRolloutBuffer):
+    """Minibatches of a rollout, each in the order of its days.
+
+    Which decisions meet in a minibatch is drawn as always; their order in it changes sums by
+    rounding alone, and rows of an encoded market are read faster in the order of time.
+    """
+
+    def _get_samples(  # type: ignore[override]
+        self, batch_inds: np.ndarray, env: Any = None
+    ) -> DictRolloutBufferSamples:
+        days = self.observations["time"][:, 0].take(batch_inds)
+        chosen = batch_inds.take(days.argsort(kind="stable"))
+
+        def shown(stored: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(stored.take(chosen, axis=0)).to(self.device)
+
+        return DictRolloutBufferSamples(
+            {key: shown(part) for key, part in self.observations.items()},
+            shown(self.actions.astype(np.float32, copy=False)),
+            shown(self.values).flatten(),
+            shown(self.log_probs).flatten(),
+            shown(self.advantages).flatten(),
+            shown(self.returns).flatten(),
+        )
 
 
 class CompactReplayBuffer(DictReplayBuffer):

@@ -199,6 +199,9 @@ def test_settings_out_of_range_name_key_rule_and_value():
         ("lstm", {"volatility": 0.0}, r"volatility must be in \(0, inf\), got 0.0"),
         ("forecast", {"rule": "proportionl"}, r"unknown rule 'proportionl'; did you mean 'prop"),
         ("forecast", {"forecaster": "lstm(12)"}, r"write settings by name"),
+        ("sac", {"even_days": True}, r"even_days needs counterfactual of 1 or more, got 0"),
+        ("dqn", {"even_starts": True, "all_actions": False}, r"even_starts needs all_actions"),
+        ("recurrent_ppo", {"counterfactual": 2}, r"counterfactual must be 0 for rec.*, got 2"),
     ]
     for name, settings, text in cases:
         with pytest.raises(SettingError, match=text):

@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
+from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents import AGENTS
 from agents.base import Task
-from agents.distributions import DirichletDistribution
+from agents.distributions import DirichletDistribution, SharedGaussian
 from agents.panel_network import Shape
 from agents.policies import ActorCritic
-from agents.replay import CompactReplayBuffer
+from agents.replay import CompactReplayBuffer, CompactRolloutBuffer
 from agents.rollout import roll
 from agents.sb3_env import observation_space
 from agents.selection import DivergedError
@@ -112,6 +113,66 @@ def test_dirichlet_samples_stay_inside_and_have_finite_densities():
     torch.testing.assert_close(weights.sum(1), torch.ones(2000))
     distribution.log_prob(weights).sum().backward()
     assert scores.grad is not None and torch.isfinite(scores.grad).all()
+
+
+def test_shared_gaussian_against_scipy_and_in_its_gradients_against_torch():
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.randn(3, 4, generator=rng, dtype=torch.float64).requires_grad_()
+    log_std = torch.tensor([-0.7], dtype=torch.float64, requires_grad=True)
+    actions = torch.randn(3, 4, generator=rng, dtype=torch.float64)
+    ours = SharedGaussian().proba_distribution(scores, log_std)
+    theirs: Any = torch.distributions.Normal(scores, log_std.exp() * torch.ones_like(scores))
+    expected: Any = scipy.stats.norm(scores.detach().numpy(), np.exp(-0.7))
+    np.testing.assert_allclose(
+        ours.log_prob(actions).detach(), expected.logpdf(actions.numpy()).sum(1)
+    )
+    np.testing.assert_allclose(ours.entropy().detach(), expected.entropy().sum(1))
+    mixed = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    gradients = [
+        torch.autograd.grad(mixed @ (log_prob + 0.3 * entropy), (scores, log_std))
+        for log_prob, entropy in (
+            (ours.log_prob(actions), ours.entropy()),
+            (theirs.log_prob(actions).sum(1), theirs.entropy().sum(1)),
+        )
+    ]
+    torch.testing.assert_close(*gradients)
+    assert torch.equal(ours.mode(), scores)
+
+
+def test_shared_gaussian_samples_have_its_mean_and_deviation():
+    torch.manual_seed(0)
+    means = torch.tensor([[1.0, -3.0]]).repeat(40_000, 1)
+    sample = SharedGaussian().proba_distribution(means, torch.tensor([0.5])).sample()
+    torch.testing.assert_close(sample.mean(0), means[0], atol=0.03, rtol=0.0)
+    torch.testing.assert_close(sample.std(0), torch.full((2,), np.exp(0.5)), rtol=0.02, atol=0.0)
+
+
+def test_minibatches_are_those_of_stable_baselines_in_the_order_of_days(rng, monkeypatch):
+    """Five environments of seven steps: the same draws, row for row but for their order."""
+    space, actions = observation_space(3), Softmax().space(3)
+    buffers = [
+        kind(7, space, actions, n_envs=5) for kind in (CompactRolloutBuffer, DictRolloutBuffer)
+    ]
+    for _ in range(7):
+        seen = {"time": rng.integers(0, 50, (5, 1)), "weights": rng.random((5, 3))}
+        rest = [rng.random((5, 3)), rng.random(5), rng.random(5)]
+        values = [torch.from_numpy(rng.random(5)) for _ in range(2)]
+        for buffer in buffers:
+            buffer.add(seen, *rest, *values)
+    drawn, batches = rng.permutation(35), []
+    monkeypatch.setattr(np.random, "permutation", lambda size: drawn[:size])
+    for buffer in buffers:
+        buffer.compute_returns_and_advantage(torch.zeros(5), np.zeros(5))
+        batches.append(list(buffer.get(12)))
+    assert len(batches[0]) == len(batches[1]) == 3
+    for ours, theirs in zip(*batches, strict=True):
+        order = theirs.observations["time"][:, 0].argsort(stable=True)
+        assert not torch.equal(order, torch.arange(len(order)))
+        for name in ("time", "weights"):
+            found, expected = ours.observations[name], theirs.observations[name]
+            torch.testing.assert_close(found, expected[order], check_dtype=False)
+        for found, expected in zip(ours[1:], theirs[1:], strict=True):
+            torch.testing.assert_close(found, expected[order])
 
 
 def test_a_million_transitions_of_sac_fit_in_300_megabytes():
