@@ -16,6 +16,7 @@ from envs.rewards import make_reward
 from experiments.backtest import backtest
 from experiments.cli import main as allocgym
 from experiments.config import AgentConfig, DataConfig
+from experiments.provenance import git_commit
 from experiments.studies import (
     all_agents,
     cost_sensitivity,
@@ -262,13 +263,18 @@ def test_all_agents_the_whole_way(place, capsys):
     compared = [line for line in cells if len(line) > 11 and " to " in line[9]]
     assert int(counts[1]) == len(compared) == sum(map(int, counts[3:])) >= 2
     assert int(counts[2]) == sum(line[9].startswith("+") for line in compared)
+    commit = (git_commit() or "unknown")[:12]
+    finished = len(list(place.rglob("all_agents_split/*/*/backtest.parquet")))
+    assert f"Runs were made at commit {commit} ({finished})." in split
     reports = re.findall(r"Report: (\S+)", shown)
     assert len(reports) == 2
     assert all("equal_weight learns learns" in (place / one).read_text() for one in reports)
     before = {path: path.stat().st_mtime_ns for path in place.rglob("backtest.parquet")}
     capsys.readouterr()
-    assert all_agents.main([*SMALL, "--stored", "--part", "split"]) == 0
-    assert capsys.readouterr().out.count("## factors") == 1
+    assert all_agents.main([*SMALL, "--stored", "--part", "split", "--write"]) == 0
+    readme = (place / "results" / "README.md").read_text()
+    assert "`python -m experiments.studies.all_agents --stored --write`" in readme
+    assert capsys.readouterr().out.count("## factors") == 2  # kept pages are whole
     assert {path: path.stat().st_mtime_ns for path in place.rglob("backtest.parquet")} == before
 
 

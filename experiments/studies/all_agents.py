@@ -30,9 +30,9 @@ from experiments.compare import Comparison, run_experiments
 from experiments.config import DataConfig, ExperimentConfig
 from experiments.report import write_report
 from experiments.run_dir import Run, write_atomic
-from experiments.studies.pages import command, made_by, spread, table, write_section
+from experiments.studies.pages import command, made_at, made_by, spread, table, write_section
 from experiments.studies.roster import Entrant, roster
-from experiments.studies.study_command import exit_with, parser, stored, tell_failed
+from experiments.studies.study_command import again, exit_with, parser, stored, tell_failed
 from experiments.summary import HINDSIGHT, summarise
 from experiments.verdict import headline, short
 from experiments.walk_config import WalkConfig, WindowedConfig
@@ -145,7 +145,7 @@ def analyse(
         f"## {title(part)}",
         "",
         f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}, {len(days)} days. {headline(frame)} "
-        f"Small p-values come from {frame.attrs['resamples']:,} resamples.",
+        f"Small p-values come from {frame.attrs['resamples']:,} resamples. {made_at(runs)}",
         "",
         *table(HEADINGS, [row(name, kinds[str(name)], one) for name, one in frame.iterrows()], 2),
         *(["", f"Not run: {', '.join(absent)}."] if absent else []),
@@ -275,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(summary)
     if given.write:
         folder = Path(given.results)
-        about = made_by(STUDY, ["--seeds", str(given.seeds), "--write"])
+        about = made_by(STUDY, again(given))
         write_section(folder / "README.md", STUDY, f"{about}\n\n{summary}")
         page = "\n\n".join(["# All agents", about, *texts])
         write_atomic(folder / f"{STUDY}.md", page + "\n")

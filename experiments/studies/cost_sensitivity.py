@@ -35,7 +35,7 @@ from experiments.studies import all_agents
 from experiments.studies.pages import command, made_by, spread, table, write_section
 from experiments.studies.repricing import break_even, charged
 from experiments.studies.roster import learner
-from experiments.studies.study_command import exit_with, parser, stored, tell_failed
+from experiments.studies.study_command import again, exit_with, parser, stored, tell_failed
 from experiments.summary import REFERENCE, agent_labels, is_hindsight
 from market import measures
 
@@ -234,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     short += trained(by_rate, groups.get(RETRAINED, {}))
     print("\n".join([*full, *short]))
     if given.write:
-        about = made_by(STUDY, ["--seeds", str(given.seeds), "--write"])
+        about = made_by(STUDY, again(given))
         folder = Path(given.results)
         write_section(folder / "README.md", STUDY, "\n".join([about, "", *short]))
         page = "\n".join(["# Sharpe ratio by cost", "", about, "", *full])

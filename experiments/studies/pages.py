@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import math
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments.provenance import git_commit, software_versions
-from experiments.run_dir import write_atomic
+from experiments.run_dir import Run, write_atomic
 
 SHOWN = ("python", "numpy", "torch", "stable-baselines3", "skfolio")
 
@@ -47,6 +48,15 @@ def made_by(study: str, argv: Sequence[str]) -> str:
         f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} by\n"
         f"`{command(study, argv)}`\nwith {shown}, commit {commit}."
     )
+
+
+def made_at(runs: Iterable[Run]) -> str:
+    """Of which commits finished runs are, each with their number; the commonest first."""
+    commits = Counter(
+        str(run.manifest.get("git_commit") or "unknown")[:12] for run in runs if run.finished
+    )
+    told = [f"{commit} ({number})" for commit, number in commits.most_common()]
+    return f"Runs were made at commit{'s' if len(told) > 1 else ''} {', '.join(told)}."
 
 
 def command(study: str, argv: Sequence[str]) -> str:

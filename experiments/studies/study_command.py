@@ -11,7 +11,7 @@ from experiments.commands import say
 from experiments.compare import Comparison
 from experiments.report import write_report
 from experiments.run_dir import Run, find_runs
-from experiments.studies.pages import made_by, write_section
+from experiments.studies.pages import made_at, made_by, write_section
 from experiments.summary import summarise
 from market.errors import InputError, SettingError
 
@@ -53,6 +53,11 @@ def stored(folder: str | Path, agents: Collection[str]) -> list[Run]:
     return [run for run in found if run.agent in agents]
 
 
+def again(given: argparse.Namespace) -> list[str]:
+    """The options that make the kept tables again: of what was stored, or with so many seeds."""
+    return [*(["--stored"] if given.stored else ["--seeds", str(given.seeds)]), "--write"]
+
+
 def conclude(
     study: str,
     given: argparse.Namespace,
@@ -69,7 +74,7 @@ def conclude(
     frame = summarise(runs, n_resamples=given.resamples)
     print(f"Report: {write_report(runs, folder / study / 'report.html', frame=frame)}")
     if given.write:
-        about = made_by(study, [*more, "--seeds", str(given.seeds), "--write"])
+        about = f"{made_by(study, [*more, *again(given)])}\n{made_at(runs)}"
         write_section(folder / "README.md", study, "\n".join([about, "", *lines]))
 
 
