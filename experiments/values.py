@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from experiments.options import Option, make_parser
@@ -28,10 +29,15 @@ def check_type(option: Option, given: Given) -> Any:
     """The value as the option's type.
 
     Raises:
-        SettingError: If it is of another type.
+        SettingError: If it is of another type, or holds a character that no path can.
 
     """
     parser, value, hint = make_parser([option]), given.value, option.hint
+    if _holds_nul(value):
+        place = f" ({given.where})" if given.where else ""
+        raise SettingError(
+            f"{option.key} must not hold the character NUL, got {written(value)}{place}"
+        )
     try:
         if given.is_text and _takes_text(hint):
             return parser.parse_args([f"--{option.key}={value}"])[option.key]
@@ -48,6 +54,15 @@ def check_type(option: Option, given: Given) -> Any:
     except argparse.ArgumentError:
         place = f" ({given.where})" if not given.is_text and given.where else ""
         raise SettingError(f"{_wrong(option, value)}{place}") from None
+
+
+def _holds_nul(value: Any) -> bool:
+    """Whether a text in it holds a zero, which the system takes for the end of a path."""
+    if isinstance(value, Mapping):
+        return any(_holds_nul(one) for pair in value.items() for one in pair)
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
 
 
 def takes(hint: Any, kind: Any) -> bool:

@@ -201,6 +201,18 @@ def test_on_noise_nobody_is_better_than_one_who_loses_nothing():
     assert not on_noise(0.02, 0.01) and not on_noise(1e-5, 0.0) and not on_noise(0.01, 0.01)
 
 
+def test_an_agent_is_better_than_untrained_on_the_mean_of_the_middle_half():
+    """Of four seeds the second and third count: 1.0 against 0.9, and 1.0 against 1.1."""
+
+    def seeds(untrained: list[float]) -> list[dict[str, Any]]:
+        trained = [-9.0, 0.8, 1.2, 9.0]
+        pairs = zip(trained, untrained, strict=True)
+        return [{"trained": {"growth": a}, "untrained": {"growth": b}} for a, b in pairs]
+
+    assert study.better_on_average(seeds([0.8, 1.0, -50.0, 50.0]))
+    assert not study.better_on_average(seeds([1.0, 1.2, -50.0, 50.0]))
+
+
 def test_floors_are_told(tmp_path: Path):
     def found(score: float, seed: int) -> dict[str, Any]:
         figures = {"trained": {"growth": score, "score": score}}

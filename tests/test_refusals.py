@@ -82,6 +82,14 @@ FILES = {
         'agent: cash\nexperiment: "a\\ud83d"\n',
         r"line 2 of x\.yaml: 'a\\ud83d' holds half of a character",
     ),
+    "NUL in a path": (
+        'agent: cash\nresults: "a\\0b"\n',
+        r"results must not hold the character NUL, got 'a\\x00b' \(line 2 of x\.yaml\)",
+    ),
+    "NUL inside": (
+        'agent: cash\ndata: {source: files, options: {path: ["a", "\\0"]}}\n',
+        r"data\.options must not hold the character NUL, got .* \(line 2 of x\.yaml\)",
+    ),
     "A40 aliases": (
         "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
         + "".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,6 +18,7 @@ from benchmarks.known_answers.agents import ENTRIES
 from benchmarks.known_answers.cases import CASES, Case
 from benchmarks.known_answers.exact import growth, idling
 from envs.menus import lattice_points
+from experiments.seeds import interquartile_mean
 from market import Market
 from market.sources.optimum import Optimum
 
@@ -145,7 +146,20 @@ def better(result: Result) -> bool:
 
     On noise an agent may lose nothing untrained; not to lose anything either is then the best.
     """
-    trained, untrained = result["trained"], result["untrained"]
+    return _better(result["trained"], result["untrained"])
+
+
+def better_on_average(results: Sequence[Result]) -> bool:
+    """The same of the interquartile means over seeds of one agent on one market."""
+    key = "loss" if "loss" in results[0]["trained"] else "growth"
+    means = [
+        {key: interquartile_mean(np.array([result[which][key] for result in results]))}
+        for which in ("trained", "untrained")
+    ]
+    return _better(*means)
+
+
+def _better(trained: Mapping[str, float], untrained: Mapping[str, float]) -> bool:
     if "loss" in trained:
         return bool(trained["loss"] < max(untrained["loss"], NOTHING))
     return bool(trained["growth"] > untrained["growth"])

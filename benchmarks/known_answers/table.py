@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.known_answers.agents import ENTRIES
 from benchmarks.known_answers.cases import CASES
-from benchmarks.known_answers.study import Result, better, scores
+from benchmarks.known_answers.study import Result, better, better_on_average, scores
 from benchmarks.report import BEGIN, END
 from experiments.provenance import git_commit, software_versions
 from experiments.seeds import interquartile_mean, interquartile_mean_interval
@@ -82,18 +82,21 @@ def markdown(results: Sequence[Result], command: str) -> str:
 def summary(results: Sequence[Result], agents: Sequence[str]) -> list[str]:
     """Floors met of those asked for, runs that beat the untrained, and time."""
     lines = [
-        "| agent | floors met | runs better than untrained | seconds a run |",
-        "|---|--:|--:|--:|",
+        "| agent | floors met | markets where it is better than untrained | runs | seconds a run |",
+        "|---|--:|--:|--:|--:|",
     ]
     for agent in agents:
         own = [r for r in results if r["agent"] == agent]
         cases = dict.fromkeys(r["case"] for r in own)
-        asked = [met(case, agent, [r for r in own if r["case"] == case]) for case in cases]
+        groups = {case: [r for r in own if r["case"] == case] for case in cases}
+        asked = [met(case, agent, group) for case, group in groups.items()]
         asked = [answer for answer in asked if answer is not None]
+        improved = f"{sum(map(better_on_average, groups.values()))} of {len(groups)}"
         seconds = sum(r["seconds"] for r in own) / len(own)
         counted = f"{sum(map(better, own))} of {len(own)}"
         lines.append(
-            f"| {agent} | {sum(map(bool, asked))} of {len(asked)} | {counted} | {seconds:.0f} |"
+            f"| {agent} | {sum(map(bool, asked))} of {len(asked)} | {improved} | {counted} | "
+            f"{seconds:.0f} |"
         )
     return lines
 
