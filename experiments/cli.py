@@ -7,6 +7,7 @@ help is quick.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ examples:
   allocgym train --task.reward "log_return - 0.1 * turnover"
   tensorboard --logdir results
 """
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -55,14 +57,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     for variable in THREADS:  # trials share the cores; must be set before numpy is imported
         os.environ.setdefault(variable, "1")
-    if os.getcwd() not in sys.path:  # last, so that a user's module is found and hides none of ours
-        sys.path.append(os.getcwd())
+    try:
+        status = _answered(words)
+        if sys.stdout is not None:  # as it is where the caller closed it
+            sys.stdout.flush()  # here, where it can still be said that it cannot be written
+    except BrokenPipeError:  # the reader of our output has gone, as in `allocgym data | head`
+        _drop_output()
+        return 1
+    except OSError as error:  # a path that the user named, or where our output goes
+        place = error.filename or ("standard output" if error.errno in UNWRITABLE else None)
+        if place is None or "--debug" in words:
+            raise
+        from experiments.commands import say
+
+        _drop_output()
+        return say(f"{place}: {error.strerror}", 2)
+    return status
+
+
+def _drop_output() -> None:
+    """Forget what could not be written, which Python would try again as it ends."""
+    out = sys.__stdout__
+    if out is not None and sys.stdout is out:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
+def _answered(words: list[str]) -> int:
+    """The exit status of help, of the version or of a command."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
     if words[0] == "--version":
         print(f"allocgym {_version()}")
         return 0
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, error.strerror, "the current folder") from error
+    if folder not in sys.path:  # last, so that a user's module is found and hides none of ours
+        sys.path.append(folder)
     return _guarded(words)
 
 
@@ -89,13 +122,6 @@ def _guarded(words: list[str]) -> int:
             raise
         print(f"allocgym: {error or 'interrupted'}", file=sys.stderr)
         return error.status if isinstance(error, Stopped) else 130
-    except BrokenPipeError:  # the reader of our output has gone, as in `allocgym data | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:  # a path that the user named and the system does not give us
-        if debug or error.filename is None:
-            raise
-        return say(f"{error.filename}: {error.strerror}", 2)
 
 
 def _version() -> str:

@@ -248,9 +248,10 @@ def report(argv: list[str]) -> int:
         raise unknown_name("reference", reference, sorted({run.agent for run in runs}))
     frame = summarise(runs, reference=reference)
     try:
-        print(f"Report: {write_report(runs, path, frame=frame)}")
+        written = write_report(runs, path, frame=frame)
     except OSError as error:
         raise SettingError(f"--output: cannot write {path}: {error.strerror}") from error
+    print(f"Report: {written}")
     return 0
 
 

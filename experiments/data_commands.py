@@ -135,9 +135,10 @@ def _check(line: CommandLine) -> int:
         from experiments.quality_page import write_quality_page
 
         try:
-            print(f"Page: {write_quality_page(quality, Path(str(html)))}")
+            page = write_quality_page(quality, Path(str(html)))
         except OSError as error:
             raise SettingError(f"--html: cannot write {html}: {error.strerror}") from error
+        print(f"Page: {page}")
     return 2 if quality.must_fix else 0
 
 

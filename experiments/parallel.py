@@ -12,7 +12,8 @@ import multiprocessing
 import multiprocessing.connection
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -79,9 +80,22 @@ def _run(
 
 def _run_here(spec: Trial, display: Display) -> Outcome:
     display.started(spec.name)
-    outcome = attempt(spec, lambda done: display.advanced(spec.name, done))
+    with said_once():
+        outcome = attempt(spec, lambda done: display.advanced(spec.name, done))
     display.ended(spec.name, outcome.error)
     return outcome
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """Without the warnings of data, which came as the plan was checked."""
+    log = logging.getLogger("market")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 class _Crew:
@@ -168,9 +182,9 @@ def _work(pipe: Connection, spec: Trial) -> None:
 
 
 def _tell(pipe: Connection, spec: Trial) -> None:
-    logging.getLogger("market").setLevel(logging.ERROR)  # the parent has said it once
     try:
-        outcome = attempt(spec, teller(pipe.send))
+        with said_once():
+            outcome = attempt(spec, teller(pipe.send))
     except KeyboardInterrupt:
         sys.exit(130)
     pipe.send(outcome)

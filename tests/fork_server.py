@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,28 @@ def save(folder: str, line: int) -> None:
     """Save a checkpoint, and die at the so-many-th line of the code that does it."""
     from experiments import checkpoints, storage
 
-    ours = {checkpoints.__file__, storage.__file__}
+    store = checkpoints.Checkpoints(Path(folder))
+    store.newest()
+    with dying_at(line, checkpoints, storage):
+        store.save({"value": 2}, {})
+
+
+def keep(folder: str, line: int) -> None:
+    """Store a second download of one series, and die at the so-many-th line of it."""
+    import pandas as pd
+
+    from market.sources import download_cache
+
+    store = download_cache.DownloadCache("vendor", folder)
+    frame = pd.DataFrame({"value": [2.0]}, pd.DatetimeIndex(["2020-01-01"], name="date"))
+    with dying_at(line, download_cache):
+        store.write("A", frame, {})
+
+
+@contextlib.contextmanager
+def dying_at(line: int, *modules: Any) -> Iterator[None]:
+    """As kill -9 at the so-many-th line that these modules run: nothing is cleaned up."""
+    ours = {module.__file__ for module in modules}
     seen = 0
 
     def trace(frame: Any, event: str, _: Any) -> Any:
@@ -62,10 +83,8 @@ def save(folder: str, line: int) -> None:
                 os._exit(9)
         return trace
 
-    store = checkpoints.Checkpoints(Path(folder))
-    store.newest()
     sys.settrace(trace)
-    store.save({"value": 2}, {})
+    yield
     sys.settrace(None)
 
 
@@ -102,7 +121,12 @@ SLOW = (
     "tensorboard.summary.writer.record_writer",
     "torch.utils.tensorboard",
 )
-CALLS: dict[str, Callable[..., None]] = {"train": train, "save": save, "command": command}
+CALLS: dict[str, Callable[..., None]] = {
+    "train": train,
+    "save": save,
+    "keep": keep,
+    "command": command,
+}
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The `allocgym` command as people use it: help, the whole way through, and everything refused."""
 
+import contextlib
 import os
 import re
 import signal
@@ -378,3 +379,87 @@ def test_the_settings_of_a_run_are_plain_yaml(here):
     text = Path("results/train/Tiny/seed_000/config.yaml").read_text()
     assert yaml.safe_load(text)["split"]["train_end"] == f"{DATES[71]:%Y-%m-%d}"
     assert "!!" not in text
+
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, as Linux has it")
+
+
+@contextlib.contextmanager
+def full_output():
+    full = open("/dev/full", "w")  # noqa: SIM115  # closed below, where what is left fails again
+    try:
+        with contextlib.redirect_stdout(full):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            full.close()
+
+
+FULL_LINE = "allocgym: error: standard output: No space left on device\n"
+
+
+@FULL
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["--version"],
+        ["data"],
+        ["data", "show", "prices.csv"],
+        ["data", "check", "prices.csv", "--html", "page.html"],
+        ["train", *PRICES, "--agent", "cash"],
+    ],
+)
+def test_output_that_cannot_be_written_is_one_line(here, capsys, argv):
+    with full_output():
+        assert main(argv) == 2
+        assert capsys.readouterr().err.endswith(FULL_LINE)
+        with pytest.raises(OSError, match="No space left"):
+            main(["data", "features", "--debug"])
+
+
+@FULL
+def test_a_report_is_written_where_its_place_cannot_be_said(here, capsys):
+    assert main(["train", *PRICES, "--agent", "cash"]) == 0
+    capsys.readouterr()
+    with full_output():
+        assert main(["report", "results"]) == 2
+    assert capsys.readouterr().err == FULL_LINE
+    assert Path("results/report.html").exists()
+
+
+@FULL
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("--help >/dev/full", 2, FULL_LINE),
+        ("--help | true", 1, ""),
+        ("--help >&-", 0, ""),
+    ],
+)
+def test_where_output_goes_is_nothing_to_crash_over(tmp_path, line, status, said):
+    """As a shell has it: full, gone, closed."""
+    command = Path(sys.executable).with_name("allocgym")
+    shell = f"set -o pipefail; {command} {line}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (status, said)
+
+
+def test_a_current_folder_that_is_gone_is_one_line(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert main(["data"]) == 2
+    assert capsys.readouterr().err.startswith("allocgym: error: the current folder: No such file")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_what_is_doubted_of_data_is_said_once(here, caplog):
+    """As the plan is checked; the trial that reads the file again says nothing more."""
+    head, *rows = Path("prices.csv").read_text().splitlines()
+    Path("prices.csv").write_text("\n".join([head, *rows[::-1]]) + "\n")
+    assert main(["train", *PRICES, "--agent", "equal_weight"]) == 0
+    assert sum("dates do not rise" in message for message in caplog.messages) == 1
+    notes = Run.read(here / "results/train/equal_weight/seed_000").manifest["data"]["notes"]
+    assert any("dates do not rise" in note for note in notes)

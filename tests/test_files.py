@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from market import DataError, InputError, Market, SettingError, load_market
-from market.sources.memory import memory
+from market.sources.memory import container_memory, memory
 from market.sources.side_tables import read_side_table
 
 WIDE = """date,AAA,BBB
@@ -357,6 +357,18 @@ def test_a_file_that_ends_in_mid_line_passes_if_its_last_jump_is_true(tmp_path: 
     assert "prices.csv: row 6, the last, has no line break at its end" in market.notes
 
 
+def test_a_last_number_that_looks_cut_off_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One torn among its decimals moves too little to be a jump."""
+    text = table(40).round(6).to_csv()
+    for cut, warned in ((4, True), (1, False)):
+        caplog.clear()
+        market = load(tmp_path, text[:-cut])
+        told = any("fewer decimals than all above it" in note for note in market.notes)
+        assert told == warned == ("is the file whole?" in caplog.text)
+
+
 # ---- bad input: file, column, row and value in one line
 
 
@@ -369,6 +381,10 @@ FAULTS: dict[str, tuple[str | bytes, str]] = {
     "no assets": ("date\n2020-01-01\n2020-01-02\n", "0 columns beside the dates"),
     "no header": ("2020-01-01,1\n2020-01-02,2\n2020-01-03,2\n", "row 1 must name the columns"),
     "torn line": (WIDE + "2020-01-07,1", "row 6: 2 fields, the header has 3; the last line is not"),
+    "torn after a comma": (
+        WIDE + "2020-01-07,12.3,",
+        "row 6: column 'BBB' is empty and the last line is not ended: the file looks cut off",
+    ),
     "torn number": (WIDE + "2020-01-07,12.3,2", "row 6 (2020-01-07): price is 0.09524 times"),
     "a field more everywhere": (
         WIDE.replace("\n", ",5\n").replace("BBB,5", "BBB"),
@@ -784,18 +800,47 @@ def test_a_date_in_the_future_is_a_mistake(tmp_path: Path) -> None:
         load(tmp_path, WIDE.replace("2020-01-06", "2190-01-06"))
 
 
-def test_a_long_file_too_large_for_memory_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def one_price_an_asset(folder: Path, count: int) -> Path:
+    """A long file of so many dates and assets: few numbers that would be large panels."""
+    days = pd.date_range("1750-01-01", periods=count).strftime("%Y-%m-%d")
+    lines = [f"{day},A{i},1\n" for i, day in enumerate(days)]
+    return put(folder, "date,asset,close\n" + "".join(lines))
+
+
+@pytest.mark.skipif(memory() > 600e9, reason="this machine has the memory")
+def test_more_than_memory_holds_is_refused_by_an_estimate(tmp_path: Path) -> None:
+    path = one_price_an_asset(tmp_path, 100_000)
+    with pytest.raises(DataError, match=r"prices.csv: 100000 dates x 100000 assets need about 640"):
+        load_market("files", path=path)
+
+
+def test_what_this_process_may_have_counts_as_memory(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = one_price_an_asset(tmp_path, 20_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (12 * 10**9, hard))
+    try:
+        with pytest.raises(DataError, match=r"20000 assets need about 26 GB, there are (12|\d) GB"):
+            load_market("files", path=path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "least"),
+    [
+        ("memory.max", "2000000000", 2e9),
+        ("memory.max", "max", np.inf),
+        ("memory/memory.limit_in_bytes", "3000000000", 3e9),
+        ("other", "", np.inf),
+    ],
+)
+def test_what_a_container_may_have_is_read(
+    tmp_path: Path, name: str, text: str, least: float
 ) -> None:
-    rows = [
-        f"{date:%Y-%m-%d},A{i},1"
-        for i, date in enumerate(pd.date_range("1990-01-01", periods=3000))
-    ]
-    text = "date,asset,close\n" + "\n".join(rows) + "\n"
-    monkeypatch.setattr("market.sources.memory.memory", lambda: 4e8)
-    with pytest.raises(DataError, match=r"prices.csv: 3000 dates x 3000 assets need about 1 GB"):
-        load(tmp_path, text)
-    assert memory() > 1e8
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    put(tmp_path, text + "\n", name)
+    assert container_memory(tmp_path) == least
 
 
 def test_calendars_that_differ_are_a_choice(tmp_path: Path) -> None:

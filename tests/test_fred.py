@@ -2,6 +2,8 @@
 
 import http.server
 import logging
+import socket
+import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -41,6 +43,7 @@ class Fred:
     releases: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
     latest: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     failures: list[tuple[int, str]] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)  # "cut" or "reset" in mid-answer
     asked: list[dict[str, list[str]]] = field(default_factory=list)
 
     def answer(self, path: str) -> tuple[int, str]:
@@ -84,8 +87,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fred]:
         def do_GET(self) -> None:
             status, text = fake.answer(self.path)
             self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
             self.end_headers()
-            self.wfile.write(text.encode())
+            lost = fake.losses.pop(0) if fake.losses else None
+            self.wfile.write(text.encode()[: len(text) // 2 if lost else None])
+            if lost == "reset":
+                linger = struct.pack("ii", 1, 0)  # closing answers with a reset
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                self.connection.close()
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -223,6 +232,24 @@ def test_a_server_out_of_reach_leaves_the_copies(server: Fred, tmp_path: Path) -
 
 
 # ---- what goes wrong
+
+
+@pytest.mark.parametrize("lost", ["cut", "reset"])
+def test_a_network_lost_in_mid_answer_stores_nothing_and_leaves_the_copies(
+    server: Fred, tmp_path: Path, lost: str
+) -> None:
+    server.losses = [lost] * 2
+    with pytest.raises(DataError, match=r"SP500_latest \(.+\).*nothing was stored"):
+        load(tmp_path, tries=2)
+    assert len(server.asked) == 2 and not list(tmp_path.rglob("*.*"))
+    server.losses = [lost]
+    before = load(tmp_path, tries=2)  # the second answer is whole
+    stored = {path.name: path.read_bytes() for path in (tmp_path / "fred").iterdir()}
+    server.losses = [lost] * 2
+    market = load(tmp_path, refresh=True, tries=2)
+    assert any("could not be downloaded: SP500_latest" in note for note in market.notes)
+    assert stored == {path.name: path.read_bytes() for path in (tmp_path / "fred").iterdir()}
+    np.testing.assert_array_equal(market.prices, before.prices)
 
 
 def test_a_limit_of_requests_is_waited_for(server: Fred, tmp_path: Path) -> None:

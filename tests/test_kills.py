@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from experiments.checkpoints import Checkpoints
+from market.sources.download_cache import DownloadCache
 from tests.conftest import write_prices
 from tests.forks import Forks
 
@@ -165,6 +166,29 @@ def test_a_kill_at_any_line_of_saving_leaves_the_old_checkpoint_or_the_new(forks
         assert status == 9
     assert found == sorted(found)  # the old one, and from some line on the new one
     assert found.count(1) > 30 and found.count(2) > 3
+
+
+def test_a_kill_at_any_line_of_storing_a_download_leaves_the_old_copy_or_the_new(forks, tmp_path):
+    """B16: of data and entry, each by its own rename."""
+
+    def copy(folder: Path) -> Any:
+        stored = DownloadCache("vendor", folder).read("A")
+        assert stored is not None
+        return stored.frame["value"].tolist()
+
+    frame = pd.DataFrame({"value": [1.0]}, pd.DatetimeIndex(["2020-01-01"], name="date"))
+    DownloadCache("vendor", tmp_path / "old").write("A", frame, {})
+    found = []
+    for line in range(1, 1000):
+        again = tmp_path / str(line)
+        shutil.copytree(tmp_path / "old", again)
+        status = forks.run("keep", folder=str(again), line=line)
+        found.append(copy(again))
+        if status == 0:
+            break
+        assert status == 9, forks.said()
+    assert found == sorted(found)
+    assert found.count([1.0]) > 20 and found.count([2.0]) > 2
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])

@@ -4,7 +4,6 @@ import datetime
 import http.server
 import json
 import logging
-import os
 import sys
 import threading
 import urllib.request
@@ -340,30 +339,25 @@ def test_a_changed_file_is_refused_until_it_is_downloaded_again(
     assert load("AAA", refresh=True).n_periods == 40
 
 
-def test_a_write_that_breaks_off_leaves_the_old_copy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_full_in_mid_write_is_named_and_leaves_the_old_copy(tmp_path: Path) -> None:
+    """The data do not fit below the limit of the size of files; then they fit again."""
+    resource = pytest.importorskip("resource")
     store = DownloadCache("yahoo", tmp_path)
     store.write("^GSPC", history(0), {})
     stored = files(tmp_path)
-    real = os.replace
-    for broken in (1, 2):  # before the data have their name, and before the entry names them
-        calls = iter(range(1, 10))
-
-        def replace(*_: Any, calls: Iterator[int] = calls, broken: int = broken) -> None:
-            if next(calls) == broken:
-                raise KeyboardInterrupt
-            real(*_)
-
-        monkeypatch.setattr("market.sources.download_cache.os.replace", replace)
-        with pytest.raises(KeyboardInterrupt):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*/yahoo/.*GSPC.*parquet"):
             store.write("^GSPC", history(1), {})
-        monkeypatch.setattr("market.sources.download_cache.os.replace", real)
-        assert stored.items() <= files(tmp_path).items()
-        copy = store.read("^GSPC")
-        assert copy is not None
-        pd.testing.assert_frame_equal(copy.frame, history(0), check_freq=False)
-    assert not any(name.startswith(".partial") for name in files(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert stored == files(tmp_path)
+    copy = store.read("^GSPC")
+    assert copy is not None
+    pd.testing.assert_frame_equal(copy.frame, history(0), check_freq=False)
+    store.write("^GSPC", history(1), {})
+    pd.testing.assert_frame_equal(store.read("^GSPC").frame, history(1), check_freq=False)  # type: ignore[union-attr]
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ factor; the close as it was paid is kept beside it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -79,9 +80,11 @@ def read_panels(
     facts = [f"{table.name}: read as a {layout} table"]
     if layout != "wide":
         facts.append(taken_note(table))
-    if not table.ended:
-        facts.append(f"{table.name}: row {table.lines[-1]}, the last, has no line break at its end")
     notes = list(facts)
+    if not table.ended:
+        unended, doubt = _unended(table)
+        facts += [] if doubt else [unended]
+        notes.append(unended)
     notes += _falls(table, dates)
     read = _long if layout == "long" else _wide if layout == "wide" else _single
     dates, assets, fields, lines = read(table, dates, decimal)
@@ -102,11 +105,36 @@ def read_panels(
     return Panels(dates, assets, fields, lines, places, notes, frozenset(facts)).rows(full)
 
 
+def _unended(table: Table) -> tuple[str, bool]:
+    """A last line without an end: what is said of it, and whether it looks cut off.
+
+    Raises:
+        DataError: If its last field is empty, and no other field of that column is.
+
+    """
+    row, (*above, last) = f"{table.name}: row {table.lines[-1]}", table.columns[-1]
+    if not last and all(above):
+        raise DataError(
+            f"{row}: column '{table.header[-1]}' is empty and the last line is not ended: the file "
+            "looks cut off"
+        )
+    said = f"{row}, the last, has no line break at its end"
+    fewest = min((_decimals(cell) for cell in above if cell), default=0)
+    if last and _decimals(last) < fewest:
+        return f"{said}, and '{last}' fewer decimals than all above it: is the file whole?", True
+    return said, False
+
+
+def _decimals(cell: str) -> int:
+    """Digits after the last sign that is none."""
+    return len(cell) - max(cell.rfind("."), cell.rfind(",")) - 1 if set(cell) & {".", ","} else 0
+
+
 def combine(name: str, parts: Sequence[Panels]) -> Panels:
     """Panels of single assets side by side, on all their dates."""
     assets = [asset for part in parts for asset in part.assets]
-    for position, asset in enumerate(assets):
-        if asset in assets[:position]:
+    for asset, count in Counter(assets).items():
+        if count > 1:
             both = [part.places[0].name for part in parts if asset in part.assets]
             raise DataError(f"{name}: asset '{asset}' stands in {' and in '.join(both)}")
     _refuse_zones(name, [part.places[0] for part in parts])
@@ -202,9 +230,12 @@ def _single(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
 
 def _long(table: Table, dates: pd.DatetimeIndex, decimal: str) -> Read:
     names = table.columns[table.asset_column or 0]
-    assets = list(dict.fromkeys(names))
-    for asset in assets:
-        check_asset_name(f"{table.name}: row {table.lines[names.index(asset)]}", asset)
+    first: dict[str, int] = {}
+    for asset, line in zip(names, table.lines, strict=True):
+        first.setdefault(asset, line)
+    assets = list(first)
+    for asset, line in first.items():
+        check_asset_name(f"{table.name}: row {line}", asset)
     column = np.asarray(pd.Categorical(names, categories=assets).codes, int)
     order = np.lexsort((column, dates))
     same = (np.diff(dates.asi8[order]) == 0) & (np.diff(column[order]) == 0)

@@ -267,9 +267,10 @@ def _check_size(table: Table, least: int) -> None:
             f"{name}: {n_rows} rows and {max(len(header) - 1, 0)} columns beside the dates; "
             f"needs at least {least} row{'s' if least > 1 else ''} and 1 column"
         )
-    for position, column in enumerate(header):
-        if column in header[:position]:
-            first = header.index(column) + 1
+    first: dict[str, int] = {}
+    for position, column in enumerate(header, start=1):
+        if first.setdefault(column, position) != position:
             raise DataError(
-                f"{name}: column '{column}' appears twice, at positions {first} and {position + 1}"
+                f"{name}: column '{column}' appears twice, at positions {first[column]} and "
+                f"{position}"
             )
