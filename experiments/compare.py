@@ -104,8 +104,8 @@ def run_experiments(
     made = {_title(config): _prepared(config, market) for config in experiments}
     kept, cut_off = _kept(trials, made)
     folder = Path(first.results) / first.experiment
-    ensure_writable(folder)
     workers = capacity(workers, cluster)
+    ensure_writable(folder)
     waiting = [spec for spec in trials if spec not in kept]
     slow = {_title(config) for config in experiments if learns(config.agent.name)}
     titles = [_title(spec.config) for spec in waiting]

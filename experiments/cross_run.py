@@ -27,12 +27,12 @@ from experiments.pace import RULE
 from experiments.parallel import capacity, run_trials
 from experiments.plan import check_folders, make_task, read_market, resolved_agent, resolved_data
 from experiments.progress import display
-from experiments.reuse import changed_parts, foreign_code
+from experiments.reuse import changes, foreign_code
 from experiments.run_dir import check_name, ensure_writable, write_atomic
 from experiments.splits import Gaps, combinatorial, gaps
 from experiments.tracking import Watcher
 from experiments.trial import Trial
-from market import Market, SettingError
+from market import DataError, Market, SettingError
 from market.features import expand_features
 from market.features.specification import parse_feature
 from market.features.warmup import rows_needed
@@ -91,7 +91,14 @@ def cross(config: CrossConfig, command: str = "", *, overwrite: bool = False) ->
         )
         rows = market.n_periods - market.index(str(folds.start))
         kept = spaces[single.agent.title]
-        next(combinatorial(rows, kept, n_folds=folds.number, n_test=folds.test, horizon=horizon))
+        try:
+            next(combinatorial(rows, kept, n_folds=folds.number, n_test=folds.test))
+        except DataError as error:
+            raise DataError(
+                f"agent {single.agent.title}: {error} (lookback {agent.lookback}, horizon "
+                f"{horizon}, decision_lag {config.task.decision_lag}, memory of features "
+                f"{folds.memory})"
+            ) from None
     folder = Path(config.results) / check_name("experiment", config.experiment)
     specs = [
         Trial(single, seed, command)
@@ -99,8 +106,8 @@ def cross(config: CrossConfig, command: str = "", *, overwrite: bool = False) ->
         for seed in (config.seed_list if learns(single.agent.name) else config.seed_list[:1])
     ]
     waiting = [x for x in specs if overwrite or not _is_done(x, market.fingerprint())]
-    ensure_writable(folder)
     workers = capacity(config.n_workers, config.cluster)
+    ensure_writable(folder)
     with display([(_group(spec), spec.name) for spec in waiting], workers) as shown:
         if len(waiting) < len(specs):
             shown.say(f"Finished before, kept: {len(specs) - len(waiting)} of {len(specs)}")
@@ -171,11 +178,11 @@ def _is_done(spec: Trial, data: str) -> bool:
         return False
     assert isinstance(spec.config, PurgedConfig)
     ours, theirs = _signature(spec.config, spec.seed, data), json.loads(path.read_text("utf-8"))
-    changed = changed_parts(ours, theirs)
-    if changed:
+    found = list(changes(ours, theirs))
+    if found:
         raise SettingError(
-            f"{path.parent} is finished and was made with other {', '.join(changed)}; choose "
-            "another --experiment, or --overwrite"
+            f"{path.parent} is finished and was made from something else: {'; '.join(found)}. "
+            "Choose another --experiment, or --overwrite"
         )
     return True
 

@@ -70,9 +70,7 @@ def cross_validate(
         first = model.lookback - 1 + task.decision_lag  # the first row that can decide
     spaces = gaps(model.lookback, horizon, task.decision_lag, memory)
     pieces: dict[int, list[pd.Series]] = {}
-    folds = combinatorial(
-        market.n_periods - first, spaces, n_folds=n_folds, n_test=n_test, horizon=horizon
-    )
+    folds = combinatorial(market.n_periods - first, spaces, n_folds=n_folds, n_test=n_test)
     n_choices = comb(n_folds, n_test)
     for number, fold in enumerate(folds, start=1):
         rows = [part + first for part in fold.train]

@@ -87,10 +87,26 @@ def differences(
     run: Run, settings: Mapping[str, Any], data: str, code: Mapping[str, str]
 ) -> Iterator[str]:
     """What is not as it was when the run was made: "key new, was old"."""
-    yield from changed_settings(settings, run.config)
-    if run.manifest.get("data", {}).get("sha256") != data:
+    before = {
+        "settings": run.config,
+        "data": run.manifest.get("data", {}).get("sha256"),
+        "code": run.manifest.get("code"),
+    }
+    return changes({"settings": settings, "data": data, "code": code}, before)
+
+
+def changes(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    """What is not as it was, in words, of what two things were made from.
+
+    Args:
+        ours: `settings`, resolved; `data`, their digest; `code`, digests of the user's own.
+        theirs: The same, of then.
+
+    """
+    yield from changed_settings(ours["settings"], theirs["settings"])
+    if ours["data"] != theirs["data"]:
         yield "the data have other numbers"
-    before = run.manifest.get("code") or {}
+    code, before = ours["code"], theirs.get("code") or {}
     for place in sorted(code.keys() | before.keys()):
         if code.get(place) != before.get(place):
             yield f"the code of {place} has changed"
@@ -110,14 +126,6 @@ def changed_settings(settings: Mapping[str, Any], before: Mapping[str, Any]) -> 
     for key in sorted(ours.keys() | theirs.keys()):
         if key not in IGNORED and ours.get(key) != theirs.get(key):
             yield f"{key} {ours.get(key)}, was {theirs.get(key)}"
-
-
-def changed_parts(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Which parts of what something was made from are not as they were; `settings` as above."""
-    changed = [key for key in ours if ours[key] != theirs.get(key)]
-    if "settings" in changed and not any(changed_settings(ours["settings"], theirs["settings"])):
-        changed.remove("settings")
-    return changed
 
 
 def _defaults(ours: Mapping[str, Any], blocks: Iterable[str]) -> dict[str, Any]:

@@ -137,9 +137,12 @@ class Fold(NamedTuple):
 
 
 def combinatorial(
-    n_rows: int, spaces: Gaps, *, n_folds: int = 6, n_test: int = 2, horizon: int = 1
+    n_rows: int, spaces: Gaps, *, n_folds: int = 6, n_test: int = 2
 ) -> Iterator[Fold]:
     """Combinatorial purged cross-validation over the samples of a market with `n_rows` rows.
+
+    All rows but the last are samples, whatever the horizon, so that agents with different ones are
+    judged on the same days; labels that would reach beyond the data are cut off there.
 
     Every choice of `n_test` of `n_folds` folds is a test once; each fold's tests, one from each
     choice it is in, make `n_test / n_folds * (n_folds choose n_test)` paths through all of time.
@@ -151,7 +154,7 @@ def combinatorial(
     """
     from skfolio.model_selection import CombinatorialPurgedCV
 
-    n_samples = n_rows - horizon
+    n_samples = n_rows - 1
     if sum(spaces) >= n_samples // n_folds - 1:
         raise DataError(
             f"cross-validation: {n_folds} folds of {n_samples // n_folds} days are too short for "

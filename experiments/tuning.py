@@ -23,7 +23,7 @@ from experiments.pace import RULE
 from experiments.parallel import capacity, run_trials
 from experiments.plan import Plan, prepare, read_market
 from experiments.progress import display
-from experiments.reuse import changed_parts, foreign_code
+from experiments.reuse import changed_settings, changes, foreign_code
 from experiments.run_dir import ensure_writable, write_atomic
 from experiments.seeds import interquartile_mean
 from experiments.study import (
@@ -87,8 +87,8 @@ def tune(config: TuneConfig, command: str = "", *, overwrite: bool = False) -> S
         raise SettingError(f"agent {config.agent.title}: is shown the days it is judged on")
     _check_space(config)
     folder = study_folder(config)
-    ensure_writable(folder.parents[1])
     workers = capacity(config.n_workers, config.cluster)
+    ensure_writable(folder.parents[1])
     if overwrite:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,10 +137,11 @@ def _check_same(path: Path, ours: Mapping[str, Any]) -> None:
         write_atomic(path, json.dumps(ours, indent=1) + "\n")
         return
     theirs = json.loads(path.read_text("utf-8"))
-    changed = changed_parts(ours, theirs)
-    if changed:
+    spaces = ({"space": each["space"]} for each in (ours, theirs))
+    found = [*changed_settings(*spaces), *changes(ours, theirs)]
+    if found:
         raise SettingError(
-            f"{path.parent} holds a search with other {', '.join(changed)}; choose another "
+            f"{path.parent} holds another search: {'; '.join(found)}. Choose another "
             "--experiment or --agent.label, or --overwrite"
         )
 

@@ -43,6 +43,7 @@ from experiments.plan import (
     resolved_data,
     try_out,
 )
+from experiments.reuse import changes, foreign_code
 from experiments.run_dir import RunFolder, run_path, write_atomic
 from experiments.splits import Window, walk_forward
 from experiments.stopping import safe_points
@@ -222,17 +223,13 @@ def _windows_fit(plan: WalkPlan, seed: int) -> bool:
     about = path / "plan.json"
     if not about.is_file():
         return False
-    from experiments.reuse import changed_parts
-
     ours, theirs = (json.loads(text) for text in (_signature(plan), about.read_text("utf-8")))
     parts = ("settings", "data", "code")
-    return not changed_parts(*(dict(zip(parts, each, strict=True)) for each in (ours, theirs)))
+    return not any(changes(*(dict(zip(parts, each, strict=True)) for each in (ours, theirs))))
 
 
 def _signature(plan: WalkPlan) -> str:
     """What every window depends on; folders of another plan are thrown away."""
-    from experiments.reuse import foreign_code
-
     settings = plan.config.plain()
     settings.pop("results")
     about = [settings, plan.about_data["sha256"], foreign_code(plan.config)]

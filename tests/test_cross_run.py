@@ -62,6 +62,15 @@ def test_all_agents_walk_the_same_days_and_gaps_follow_from_their_lookback(confi
     assert done.spaces["equal_weight"] == (0, 1)
 
 
+def test_agents_of_different_horizons_are_judged_on_the_same_days(config):
+    ahead = {"name": "forecast", "forecaster": "linear(lookback=5)", "horizon": 4, "label": "ahead"}
+    done = cross(config(agents=[ahead, "equal_weight"], seeds=1))
+    assert done.spaces == {"ahead": (3, 5), "equal_weight": (0, 1)}
+    for (frame,) in done.paths.values():
+        assert list(frame.index) == list(done.free.index) == list(DATES[5:])
+    assert set(summary(done).index) == {"ahead", "equal_weight"}
+
+
 def test_the_summary_is_of_paths_and_their_lead_over_the_reference(config):
     done = cross(config())
     frame = summary(done)
@@ -93,7 +102,7 @@ def test_finished_paths_are_kept_and_other_settings_refused(config):
             pd.testing.assert_frame_equal(one, other, check_exact=True)
     more = cross(config(seeds=3))
     assert [outcome.spec.name for outcome in more.outcomes] == ["guess seed 2"]
-    with pytest.raises(SettingError, match="finished and was made with other settings"):
+    with pytest.raises(SettingError, match=r"made from something else: .*folds\.number 4, was 5"):
         cross(config(folds=FoldsConfig(number=4, test=2)))
     again = cross(config(), overwrite=True)
     pd.testing.assert_frame_equal(again.paths["guess"][1], first.paths["guess"][1])
@@ -111,7 +120,12 @@ def test_the_memory_of_features_is_found_out():
     [
         ({"folds": {"number": 1}}, SettingError, "folds.number must be at least 2"),
         ({"folds": {"test": 6}}, SettingError, r"folds.test must be in \[1, folds.number\)"),
-        ({"folds": {"memory": 60}}, DataError, "too short for a purge of 0 and an embargo of"),
+        (
+            {"folds": {"memory": 30}},
+            DataError,
+            r"agent guess: .* too short for a purge of 0 and an embargo of 31.*"
+            r"\(lookback 1, horizon 1, decision_lag 0, memory of features 30\)",
+        ),
         ({"folds": {"start": "2020-01-03"}}, SettingError, "folds.start: must be from 2020-01-15"),
     ],
 )

@@ -213,7 +213,7 @@ def overlaps(folds: Any, horizon: int, lookback: int) -> int:
 @pytest.mark.parametrize(("horizon", "lookback"), [(1, 1), (5, 10), (3, 20)])
 def test_folds_that_overlap_are_found_and_ours_do_not(horizon, lookback):
     def cut(spaces: Any) -> Any:
-        made = combinatorial(300, spaces, n_folds=5, n_test=2, horizon=horizon)
+        made = combinatorial(300, spaces, n_folds=5, n_test=2)
         return [(np.concatenate(fold.train), fold.tests) for fold in made]
 
     right = gaps(lookback, horizon)

@@ -12,7 +12,7 @@ import yaml
 from experiments import history
 from experiments.compare import run_experiments
 from experiments.config import AgentConfig, CostConfig, DataConfig, ExperimentConfig, TaskConfig
-from experiments.reuse import changed_parts, changed_settings
+from experiments.reuse import changed_settings, changes
 from experiments.runs import Run, find_runs
 from experiments.walk_config import WalkConfig, WindowedConfig
 from market.errors import SettingError
@@ -165,10 +165,13 @@ def test_refits_and_records_of_searches_keep_what_was_made_before_a_setting(conf
     made = {"settings": walk.plain(), "data": "x", "code": {}}
     less = json.loads(json.dumps(made))
     del less["settings"]["task"]["cost"]["sell"], less["settings"]["walk"]["train_days"]
-    assert changed_parts(made, less) == []
-    assert changed_parts(made | {"data": "y"}, less) == ["data"]
-    less["settings"]["task"]["decision_lag"] = 1
-    assert changed_parts(made, less) == ["settings"]
+    assert list(changes(made, less)) == []
+    assert list(changes(made | {"data": "y"}, less)) == ["the data have other numbers"]
+    less["settings"]["task"]["decision_lag"], less["code"] = 1, {"mine.py": "z"}
+    assert list(changes(made, less)) == [
+        "task.decision_lag 0, was 1",
+        "the code of mine.py has changed",
+    ]
 
 
 def test_every_configuration_ever_tried_counts_once_whatever_its_seeds(config, tmp_path):

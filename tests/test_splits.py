@@ -55,7 +55,7 @@ def test_purge_and_embargo_keep_labels_and_windows_apart_and_no_sample_more(
     lookback, horizon, lag, memory
 ):
     spaces = gaps(lookback, horizon, lag, memory)
-    for fold in combinatorial(300, spaces, n_folds=6, n_test=2, horizon=horizon):
+    for fold in combinatorial(300, spaces, n_folds=6, n_test=2):
         tested = np.concatenate(fold.tests)
         judged = set().union(*(label(t, horizon) for t in tested))
         kept = {int(t) for part in fold.train for t in part}
@@ -63,7 +63,7 @@ def test_purge_and_embargo_keep_labels_and_windows_apart_and_no_sample_more(
             assert not label(t, horizon) & judged
             if t > tested.min():  # after a test it must not see what was judged either
                 assert not seen(t, lookback, lag, memory) & judged
-        for t in set(range(300 - horizon)) - kept - set(tested.tolist()):
+        for t in set(range(299)) - kept - set(tested.tolist()):
             after = t > tested.min() and seen(t, lookback, lag, memory) & judged
             assert label(t, horizon) & judged or after, t
 
