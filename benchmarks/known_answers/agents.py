@@ -127,7 +127,13 @@ ENTRIES: dict[str, Entry] = {
             "even_starts": True,
         },
         free={"gamma": 0.0, "num_envs": 128, "steps": 120_000, "learning_rate": 5e-3},
-        costly={"num_envs": 256, "steps": 250_000, "learning_rate": 1e-2, "target_every": 4},
+        costly={
+            "num_envs": 256,
+            "steps": 250_000,
+            "learning_rate": 1e-2,
+            "target_every": 4,
+            "dropout": 0.2,
+        },
     ),
     "dqn_plain": Entry(
         name="dqn",
