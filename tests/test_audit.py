@@ -15,6 +15,8 @@ from market.calendar import resample
 from market.features import FEATURES, build_features
 from market.features.scaling import Method, Scaler
 from market.sample_tables import SPECS, sample_tables
+from market.sources import SOURCES
+from market.sources.bundled import UNIVERSES
 from market.what_if import begun, cut, poisoned, rescaled, with_listings
 
 T = 700
@@ -320,6 +322,12 @@ def test_every_registered_feature_was_tested_by_every_test_it_can() -> None:
     frame = report.frame()
     assert len(frame) == 4 * len(FEATURES)
     assert (frame["verdict"] == "pass").all(), frame[frame["verdict"] != "pass"]
+
+
+def test_every_source_of_data_has_its_join_audited() -> None:
+    """Those that are not bundled, where one join stands for all, or made up from a seed."""
+    assert set(SOURCES) - set(UNIVERSES) - {"synthetic"} <= set(JOINS)
+    assert "bundled" in JOINS
 
 
 def test_bundled_universes_are_audited_through_their_loader() -> None:

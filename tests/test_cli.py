@@ -16,7 +16,7 @@ import yaml
 from experiments.cli import main
 from experiments.commands import COMMANDS
 from experiments.runs import Run
-from market.errors import SettingError
+from market.errors import InputError, SettingError
 from tests.conftest import write_prices
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -379,6 +379,14 @@ def test_the_settings_of_a_run_are_plain_yaml(here):
     text = Path("results/train/Tiny/seed_000/config.yaml").read_text()
     assert yaml.safe_load(text)["split"]["train_end"] == f"{DATES[71]:%Y-%m-%d}"
     assert "!!" not in text
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "no_such_command"])
+def test_every_command_says_one_line_and_with_debug_the_traceback(here, capsys, command):
+    argv = [command, "nothing", "--no_such_setting", "1"]
+    assert refused(capsys, *argv)
+    with pytest.raises(InputError):
+        main([*argv, "--debug"])
 
 
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, as Linux has it")

@@ -1,7 +1,7 @@
 """Every forecaster: what it finds and what it must not, from what, how repeatably."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,9 @@ from agents.forecast_agent import ForecastAgent
 from agents.forecast_data import window_panel
 from agents.forecast_networks import NetworkForecaster
 from agents.forecast_quality import quality
+from agents.forecast_targets import Target
 from agents.forecasters import FORECASTERS, HistoricalMean, TargetForecaster
+from agents.rules import RULES
 from experiments.backtest import backtest
 from market import Market, SettingError
 from market.audit import audit_function
@@ -270,6 +272,9 @@ LEAKLESS = [
     ("transformer", {"target": "direction", "rule": "risk_parity(window=40)"}),
     ("cnn", {"rule": "softmax", "volatility": 0.1, "volatility_window": 30}),
     ("textbook_lstm", {"volatility": 0.1, "volatility_window": 30}),
+    ("fnn", {"rule": "proportional"}),
+    ("rnn", {}),
+    ("lstm", {"target": "rank"}),
 ]
 
 
@@ -277,6 +282,14 @@ def quick(name):
     if name == "textbook_lstm":
         return "textbook_lstm(lookback=10, hidden=4, epochs=1)"
     return spec(name, TINY)
+
+
+def test_every_forecaster_rule_and_target_is_audited_for_leaks():
+    rules = {str(settings.get("rule", "")).partition("(")[0] for _, settings in LEAKLESS}
+    assert {name for name, _ in LEAKLESS} == set(FORECASTERS)
+    assert rules - {""} == set(RULES)
+    targets = {settings.get("target", "return") for _, settings in LEAKLESS}
+    assert targets == set(get_args(Target))
 
 
 @pytest.mark.parametrize(("name", "settings"), LEAKLESS)

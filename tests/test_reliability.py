@@ -1,6 +1,7 @@
 """The page of promises: every row is there once, and every test that it names exists."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -13,6 +14,13 @@ NAMED = sorted(set(re.findall(r"`(test_\w+)::(test_\w+)(?:\[(.+?)\])?`", PAGE)))
 LAST = {"A": 53, "B": 19, "C": 15, "D": 12}
 
 
+@functools.cache
+def defined(module: str) -> dict[str, ast.FunctionDef]:
+    """Functions of a file of tests by name."""
+    body = ast.parse((TESTS / f"{module}.py").read_text()).body
+    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+
+
 @pytest.mark.parametrize("letter", LAST)
 def test_rows_stand_once_and_in_order(letter):
     numbers = [int(number) for group, number, *_ in ROWS if group == letter]
@@ -22,12 +30,16 @@ def test_rows_stand_once_and_in_order(letter):
 
 def test_every_promise_names_a_test_there_is():
     assert len(NAMED) > 50
-    sources = {module: (TESTS / f"{module}.py").read_text() for module, *_ in NAMED}
-    names = {
-        module: {node.name for node in ast.parse(source).body if hasattr(node, "name")}
-        for module, source in sources.items()
-    }
     for module, test, case in NAMED:
-        defined, source = names[module], sources[module]
-        assert test in defined, f"{module}::{test}"
-        assert case in source, f"{module}::{test}[{case}]"
+        assert test in defined(module), f"{module}::{test}"
+        assert case in (TESTS / f"{module}.py").read_text(), f"{module}::{test}[{case}]"
+
+
+def test_every_row_has_a_test_that_always_runs():
+    """What only `make soak` runs may be named beside it."""
+    for letter, number, *_, tests in ROWS:
+        always = []
+        for module, test in re.findall(r"`(test_\w+)::(test_\w+)", tests):
+            marks = [ast.unparse(mark) for mark in defined(module)[test].decorator_list]
+            always.append("pytest.mark.soak" not in marks)
+        assert any(always), f"{letter}{number}"
