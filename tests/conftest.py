@@ -1,6 +1,6 @@
 """Small seeded markets that the tests share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from market import Market
+from tests.forks import Forks
 
 
 def random_market(
@@ -31,6 +32,13 @@ def write_prices(folder: Path, dates: pd.DatetimeIndex) -> Path:
     path = folder / "prices.csv"
     frame.rename_axis("date").to_csv(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory) -> Iterator[Forks]:
+    """Calls in children of one process that has imported everything, started at first need."""
+    with Forks(tmp_path_factory.mktemp("forks") / "log") as made:
+        yield made
 
 
 @pytest.fixture

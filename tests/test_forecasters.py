@@ -264,7 +264,7 @@ def test_ridge_takes_the_penalty_that_validates_best():
 
 # ---- no look ahead
 
-LEAKLESS = [
+LEAKLESS: list[tuple[str, dict[str, Any]]] = [
     ("mean", {}),
     ("ridge", {"target": "rank", "horizon": 3, "rule": "top_k(k=1)"}),
     ("linear", {"target": "volatility", "horizon": 5, "rule": "mean_variance(window=40)"}),

@@ -13,7 +13,6 @@ import pytest
 from experiments.checkpoints import Checkpoints
 from market.sources.download_cache import DownloadCache
 from tests.conftest import write_prices
-from tests.forks import Forks
 
 DATES = pd.bdate_range("2020-01-01", periods=90)
 SMALL = {"lookback": 5, "width": 4, "depth": 1}
@@ -35,12 +34,6 @@ ENSEMBLE = {
     "segment_length=8, evaluations=2), lstm(lookback=5, hidden=4, epochs=10, patience=10, "
     "volatility_window=10)",
 }
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    with Forks(tmp_path_factory.mktemp("forks") / "log") as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -249,7 +249,9 @@ def test_a_signal_keeps_a_checkpoint_and_says_how_to_go_on(here, number, workers
     seeds = ["--seeds", str(workers), "--workers", str(workers)]
     argv = [*ARGV, *seeds, "--agent.steps", "400", "--agent.pause", "0.05"]
     process = started(argv)
-    wait_for(process, PLACE / "metrics.jsonl")
+    places = [PLACE.with_name(f"seed_{seed:03}") for seed in range(workers)]
+    for place in places:
+        wait_for(process, place / "metrics.jsonl")
     time.sleep(0.3)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
@@ -257,12 +259,14 @@ def test_a_signal_keeps_a_checkpoint_and_says_how_to_go_on(here, number, workers
     last = err.splitlines()[-1]
     assert last.startswith(f"allocgym: stopped by {number.name}; go on with: allocgym train ")
     assert "Traceback" not in err
-    found = Checkpoints(PLACE).newest()
-    assert found is not None
-    rows = (PLACE / "metrics.jsonl").read_text().splitlines()
-    assert found.state["step"] == len(rows) > 0  # nothing that was done is lost
-    assert Run.read(PLACE).error == "stopped by the user"
-    assert not (PLACE / ".lock").exists()
+    for place in places:
+        found = Checkpoints(place).newest()
+        assert found is not None
+        rows = (place / "metrics.jsonl").read_text().splitlines()
+        assert found.state["step"] == len(rows) > 0  # nothing that was done is lost
+        run = Run.read(place)
+        assert (run.status, run.error) == ("failed", "stopped by the user")
+        assert not (place / ".lock").exists()
 
 
 def test_a_second_signal_ends_at_once(here):

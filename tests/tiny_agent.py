@@ -17,7 +17,7 @@ from agents.rollout import path_metrics, roll
 class TinySettings:
     steps: int = 4
     lookback: int = 5
-    fault: str = ""  # "raise", "nan", "die" or "hang"
+    fault: str = ""  # "raise", "nan" or "die"
     hold: str = ""  # a file beside the agents' folders to wait for
 
 
@@ -59,8 +59,6 @@ class Tiny(Agent):
             raise RuntimeError("the network\nfell over")
         if self.settings.fault == "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.settings.fault == "hang":
-            time.sleep(60)
         if self.settings.fault == "nan":
             self.weights = np.full_like(self.weights, np.nan)
 
