@@ -69,11 +69,13 @@ class SplitConfig:
     Attributes:
         train_end: Last day of training. Not given: 2012-12-31 for multi_asset, else 60 % of days.
         valid_end: Last day of validation. Not given: 2015-12-31 for multi_asset, else 80 %.
+        train_start: First day of training; the first of the data when not given.
 
     """
 
     train_end: str | None = None
     valid_end: str | None = None
+    train_start: str | None = None
 
     def __post_init__(self) -> None:
         if (self.train_end is None) != (self.valid_end is None):

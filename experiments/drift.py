@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.resampling import optimal_block_length
-from market.errors import DataError
+from market import DataError, Market
 
 GRID = 64  # quantiles at which distributions are held against each other
 RECENT = 4  # the last quarter of the new days is looked at by itself
@@ -90,6 +90,18 @@ class Blocks(NamedTuple):
         """Sums of (T, ...) over each block, (k, ...)."""
         found: np.ndarray = np.add.reduceat(values, self.starts, axis=0)
         return found
+
+
+def feature_table(market: Market) -> pd.DataFrame:
+    """Features by asset, then context: a column each, rows the days; cash has none of its own."""
+    columns = {
+        f"{feature} of {asset}": market.features[:, i, j]
+        for i, asset in enumerate(market.assets)
+        for j, feature in enumerate(market.feature_names)
+        if not (market.has_cash and i == market.n_assets - 1)
+    }
+    columns |= {name: market.context[:, j] for j, name in enumerate(market.context_names)}
+    return pd.DataFrame(columns, market.dates)
 
 
 def ks_statistic(first: np.ndarray, second: np.ndarray) -> float:

@@ -21,7 +21,7 @@ from agents.response import NoNetwork, Response
 from agents.rollout import Rollout
 from experiments.config import ExperimentConfig
 from experiments.evaluate import PINNED, check_market, first_decision, load_agent
-from experiments.gradients import TOLERANCE, Gradients, integrated_gradients
+from experiments.gradients import Gradients, integrated_gradients
 from experiments.importance import permutation_importance
 from experiments.monitor import as_date, play
 from experiments.plan import make_task, read_market
@@ -188,7 +188,7 @@ def _network(
         "meaning": response.meaning,
         "completeness_error": float(here.error[0]),
         "relative_error": here.relative_error,
-        "complete": here.relative_error <= TOLERANCE,
+        "complete": here.is_complete,
         "points": here.points,
         "drivers": drivers(response, here, market.assets),
         "limits": [name for name, moved in path.binding.items() if moved[step]],

@@ -62,6 +62,17 @@ class Gradients:
         change = float(np.abs(self.answer - self.baseline).max())
         return float(np.abs(self.error).max()) / max(change, 1e-12)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether what is missing is small beside the change, or beside the largest part of it.
+
+        Where parts cancel, the change may be next to nothing and its share says little.
+        """
+        parts = [abs(part).max() for part in (self.features, self.context, self.held) if part.size]
+        change = float(np.abs(self.answer - self.baseline).max())
+        error = float(np.abs(self.error).max())
+        return error <= TOLERANCE * max(change, *map(float, parts))
+
 
 def integrated_gradients(
     response: Response, targets: tuple[int, ...], points: tuple[int, ...] = POINTS

@@ -26,13 +26,14 @@ from experiments.config import ExperimentConfig
 from experiments.drift import (
     WindowTest,
     feature_drift,
+    feature_table,
     lower_mean_test,
     mean_test,
     volatility_test,
 )
 from experiments.evaluate import PINNED, check_market, load_agent
 from experiments.monitor_notes import notes
-from experiments.plan import make_task, read_market
+from experiments.plan import first_row, make_task, read_market
 from experiments.regimes import RegimeModel, market_returns
 from experiments.runs import Run
 from market import DataError, Market, SettingError
@@ -77,6 +78,7 @@ class Span:
     Attributes:
         known: Data the run was made with.
         market: Data that hold the new days; the same where they go on.
+        train_start: First day of training.
         train_end: Last day of training.
         known_end: Last day that agent was trained or chosen on.
         first: First new day.
@@ -85,13 +87,15 @@ class Span:
 
     known: Market
     market: Market
+    train_start: pd.Timestamp
     train_end: pd.Timestamp
     known_end: pd.Timestamp
     first: pd.Timestamp
 
     def train(self) -> Market:
-        """Rows up to the end of training."""
-        return self.known[: self.known.index(self.train_end) + 1]
+        """Rows of training."""
+        first = int(self.known.dates.searchsorted(self.train_start))
+        return self.known[first : self.known.index(self.train_end) + 1]
 
     def new_rows(self) -> slice:
         """Rows of the new days in `market`."""
@@ -162,7 +166,7 @@ def monitor(
         "run": str(run.path),
         "agent": run.agent,
         "seed": run.seed,
-        "training": [f"{span.known.dates[0]:%Y-%m-%d}", f"{span.train_end:%Y-%m-%d}"],
+        "training": [f"{span.train_start:%Y-%m-%d}", f"{span.train_end:%Y-%m-%d}"],
         "reference": [f"{before.index[0]:%Y-%m-%d}", f"{before.index[-1]:%Y-%m-%d}", len(before)],
         "new": [f"{after.index[0]:%Y-%m-%d}", f"{after.index[-1]:%Y-%m-%d}", len(after)],
         "level": settings.level,
@@ -208,7 +212,8 @@ def read_span(
             f"{len(days)} (the data end on {market.dates[-1]:%Y-%m-%d})"
         )
     end = min(known_end, days[0] - pd.Timedelta(days=1))
-    return Span(known, market, pd.Timestamp(str(config.split.train_end)), end, days[0])
+    trained = known.dates[first_row(known, config.split)], pd.Timestamp(str(config.split.train_end))
+    return Span(known, market, *trained, end, days[0])
 
 
 def _own_market(run: Run, config: ExperimentConfig) -> Market:
@@ -240,9 +245,9 @@ def paths(agent: Agent, task: Task, span: Span) -> tuple[pd.DataFrame, pd.DataFr
     """
     task = dataclasses.replace(task, reward="log_return")
     if span.market is span.known:
-        days = _days(play(agent, span.market, task))[1:]
+        days = _days(play(agent, span.market, task, start=_first(agent, task, span)))[1:]
         return days[: span.known_end], days[span.first :]
-    before = play(agent, span.known, task, end=span.known_end)
+    before = play(agent, span.known, task, start=_first(agent, task, span), end=span.known_end)
     earliest = agent.lookback - 1 + task.decision_lag
     start = max(span.new_rows().start - 1, earliest)
     if span.market.n_periods - 1 - start < LEAST_DAYS:
@@ -252,6 +257,12 @@ def paths(agent: Agent, task: Task, span: Span) -> tuple[pd.DataFrame, pd.DataFr
         )
     after = play(agent, span.market, task, start=start, weights=before.held[-1])
     return _days(before)[1:], _days(after)
+
+
+def _first(agent: Agent, task: Task, span: Span) -> int:
+    """Row of the first decision of the past: the first of training that has its history."""
+    first = int(span.known.dates.searchsorted(span.train_start))
+    return first + agent.lookback - 1 + task.decision_lag
 
 
 def _days(path: Rollout) -> pd.DataFrame:
@@ -264,18 +275,6 @@ def play(agent: Agent, market: Market, task: Task, **limits: Any) -> Rollout:
     reading = getattr(agent, "reading", None)
     with reading(market) if reading is not None else nullcontext():
         return roll(agent, market, task, **limits)
-
-
-def feature_table(market: Market) -> pd.DataFrame:
-    """Features by asset, then context: a column each, rows the days; cash has none of its own."""
-    columns = {
-        f"{feature} of {asset}": market.features[:, i, j]
-        for i, asset in enumerate(market.assets)
-        for j, feature in enumerate(market.feature_names)
-        if not (market.has_cash and i == market.n_assets - 1)
-    }
-    columns |= {name: market.context[:, j] for j, name in enumerate(market.context_names)}
-    return pd.DataFrame(columns, market.dates)
 
 
 def _features(span: Span, level: float, rng: np.random.Generator) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 FLAGS = ("json", "replace", "trust", "debug")
 EXAMPLES = """exit status:
   0  nothing has changed that these checks can see
-  1  something asks for attention: an alarm, or a refit that failed
+  1  something asks for attention: an alarm, a refit that failed, or one that --replace did not
+     put into service because it is worse on the days that neither has seen
   2  a setting or the data are wrong; nothing was checked
 
 examples:
@@ -40,7 +42,8 @@ def monitor(argv: list[str]) -> int:
     turnover and cost. Nothing is written unless --output or --retrain say so. With --json the
     report is printed as JSON alone. --retrain DATE fits the same settings again on days up to that
     date and shows old and new on the days after it, which neither has seen; only with --replace
-    does the new one take the old one's place, and the old one is kept.
+    does the new one take the old one's place, unless it is worse there by more than luck explains,
+    and the old one is kept.
     """
     from experiments.monitor import MonitorSettings
 
@@ -60,20 +63,25 @@ def monitor(argv: list[str]) -> int:
     cut = values.get("retrain")
     if (output := values.get("output")) and not output.endswith(".json"):
         raise SettingError(f"--output must end in .json, got {output}")
+    if output:
+        _writable(Path(output))
     if "replace" in line.flags and cut is None:
         raise SettingError("--replace needs --retrain DATE: nothing else makes a new agent")
     run, config = one_run(line.words, "trust" in line.flags)
     if cut is not None:
-        from experiments.retrain import plan_refit
+        from experiments.retrain import place_for, plan_refit
 
-        plan_refit(run, config, changes, cut)  # what is wrong with it shows before any work
+        fresh = plan_refit(run, config, changes, cut)  # what is wrong shows before any work
+        if "replace" in line.flags:
+            place_for(run, fresh.experiment)
     report = _check(run, config, changes, build(MonitorSettings, values))
     found = report.plain()
     status = report.status
     if cut is not None:
         command = shlex.join(["allocgym", "monitor", *argv])
         refit = _refit(run, config, changes, cut, command, "replace" in line.flags)
-        found, status = found | {"refit": refit}, max(status, int("error" in refit))
+        calls = "error" in refit or "kept_back" in refit
+        found, status = found | {"refit": refit}, max(status, int(calls))
         found["status"] = status
     _show(found, "json" in line.flags)
     if output:
@@ -111,9 +119,11 @@ def _refit(
     both = retrain(run, config, changes, cut, command)
     if both.done.failed:
         return {"cut": cut, "error": both.done.failed[0].error, "replaced": False}
-    found = _side_by_side(both) | {"cut": cut, "replaced": replace}
     new = both.done.runs[0]
-    if replace:
+    found = _side_by_side(both) | {"cut": cut, "replaced": replace and not both.is_worse}
+    if replace and both.is_worse:
+        found["kept_back"] = True
+    if found["replaced"]:
         found |= {"kept": str(replace_run(run, new)), "run": str(run.path)}
     else:
         found |= {"run": str(new.path)}
@@ -157,6 +167,19 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if abs(value) < float("inf") else None
     return value
+
+
+def _writable(path: Path) -> None:
+    """Refuse a place for the report that cannot be written, before any work."""
+    reason = None
+    if not path.parent.is_dir():
+        reason = f"{path.parent} is not a folder"
+    elif path.is_dir():
+        reason = "it is a folder"
+    elif not os.access(path.parent, os.W_OK):
+        reason = "permission denied"
+    if reason:
+        raise SettingError(f"--output: cannot write {path}: {reason}")
 
 
 def _write(found: dict[str, Any], path: Path) -> None:

@@ -108,4 +108,5 @@ def print_refit(refit: dict[str, Any]) -> None:
     if refit["replaced"]:
         console.print(Text(f"Replaced: {refit['run']}; the old one is kept in {refit['kept']}"))
     else:
-        console.print(Text(f"Nothing was replaced. New: {refit['run']}"))
+        why = ", because the new one is worse on these days" if "kept_back" in refit else ""
+        console.print(Text(f"Nothing was replaced{why}. New: {refit['run']}"))

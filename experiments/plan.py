@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from agents import name_of
 from agents.base import Agent, Task
 from envs.constraints import make_constraint
@@ -58,6 +60,7 @@ class Plan:
         """First and last day of each part."""
         dates, cuts = self.guard.dates, [0]
         cuts += [self.guard.index(end) + 1 for end in self.ends] + [len(dates)]
+        cuts[0] = first_row(self.guard, self.config.split)
         names = ("train", "valid", "test")
         return {
             name: [f"{dates[cuts[i]]:%Y-%m-%d}", f"{dates[cuts[i + 1] - 1]:%Y-%m-%d}"]
@@ -90,8 +93,9 @@ def prepare(config: ExperimentConfig, market: Market | None = None) -> Plan:
     check_history(agent, task, market, split)
     ends = [market.index(str(end)) + 1 for end in (split.train_end, split.valid_end)]
     guard = Guard(market, ends[1] - 1)
-    train = guard.rows(0, ends[0])
-    valid = guard.rows(max(0, ends[0] - agent.lookback - task.decision_lag), ends[1])
+    start = first_row(guard, split)
+    train = guard.rows(start, ends[0])
+    valid = guard.rows(max(start, ends[0] - agent.lookback - task.decision_lag), ends[1])
     try_out(agent, task, train)
     resolved = dataclasses.replace(
         config,
@@ -100,6 +104,14 @@ def prepare(config: ExperimentConfig, market: Market | None = None) -> Plan:
         agent=resolved_agent(agent, config.agent),
     )
     return Plan(resolved, guard, train, valid, agent, task, about_data(market))
+
+
+def first_row(market: Market | Guard, split: SplitConfig) -> int:
+    """Row of the first day of training."""
+    if split.train_start is None:
+        return 0
+    row = market.index(split.train_start)
+    return row if market.dates[row] >= pd.Timestamp(split.train_start) else row + 1
 
 
 def check_folders(config: Common) -> None:
@@ -146,32 +158,41 @@ def resolve_split(split: SplitConfig, source: str, market: Market) -> SplitConfi
     if split.train_end is None and own is not None:
         first, last = (f"{date:%Y-%m-%d}" for date in (market.dates[0], market.dates[-1]))
         if first < str(own.train_end) and str(own.valid_end) < last:
-            split = own
+            split = dataclasses.replace(own, train_start=split.train_start)
     if split.train_end is None:
         rows = [max(1, round(share * market.n_periods)) - 1 for share in FRACTIONS]
         train_end, valid_end = (market.dates[row].strftime("%Y-%m-%d") for row in rows)
-        split = SplitConfig(train_end=train_end, valid_end=valid_end)
+        split = dataclasses.replace(split, train_end=train_end, valid_end=valid_end)
     try:
         market.split(split.train_end, split.valid_end)
     except InputError as error:
         raise type(error)(f"split.train_end and split.valid_end: {error}") from None
+    try:
+        first = first_row(market, split)
+    except InputError as error:
+        raise type(error)(f"split.train_start: {error}") from None
+    if first > market.index(str(split.train_end)):
+        raise SettingError(
+            f"split.train_start must be before train_end {split.train_end}, got {split.train_start}"
+        )
     return split
 
 
 def check_history(agent: Agent, task: Task, market: Market, split: SplitConfig) -> None:
     """Refuse an agent that needs more history than training offers before its first decision."""
-    rows, needed = market.index(split.train_end) + 1, agent.lookback + task.decision_lag + 1
+    first, needed = first_row(market, split), agent.lookback + task.decision_lag + 1
+    rows = market.index(split.train_end) + 1 - first
     if rows < needed:
-        short = needed - market.n_periods
+        short = first + needed - market.n_periods
         advice = (
             f"bring {short} rows more of history"
             if short > 0
-            else f"the earliest train_end is {market.dates[needed - 1]:%Y-%m-%d}"
+            else f"the earliest train_end is {market.dates[first + needed - 1]:%Y-%m-%d}"
         )
         raise DataError(
             f"agent {name_of(type(agent))}: lookback {agent.lookback} with decision_lag "
             f"{task.decision_lag} needs {needed} days of training, got {rows} "
-            f"({market.dates[0]:%Y-%m-%d} .. {split.train_end}); {advice}"
+            f"({market.dates[first]:%Y-%m-%d} .. {split.train_end}); {advice}"
         )
 
 

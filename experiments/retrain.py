@@ -25,12 +25,12 @@ from experiments.compare import Comparison, run_experiments
 from experiments.config import ExperimentConfig, SplitConfig
 from experiments.evaluate import PINNED, Evaluation, check_market, evaluate
 from experiments.monitor import LEAST_DAYS, as_date
-from experiments.plan import read_market
+from experiments.plan import first_row, read_market
 from experiments.resampling import Comparison as Difference
 from experiments.resampling import sharpe_difference
 from experiments.run_dir import check_name, run_path, write_atomic
 from experiments.runs import Run
-from market import SettingError
+from market import Market, SettingError
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,17 @@ class SideBySide:
     done: Comparison
 
     @property
+    def is_worse(self) -> bool:
+        """Whether the refit is worse than the old agent by more than luck explains."""
+        return self.difference is not None and self.difference.high < 0.0
+
+    @property
     def verdict(self) -> str:
         """In words."""
         assert self.difference is not None
-        low, high = self.difference.low, self.difference.high
-        if low > 0.0:
+        if self.difference.low > 0.0:
             return "the new one is better"
-        if high < 0.0:
+        if self.is_worse:
             return "the new one is worse"
         return "these days cannot tell the two apart"
 
@@ -89,11 +93,23 @@ def plan_refit(
             f"(the data end on {market.dates[-1]:%Y-%m-%d})"
         )
     span = known - pd.Timestamp(str(config.split.train_end))
-    split = SplitConfig(train_end=f"{date - span:%Y-%m-%d}", valid_end=f"{date:%Y-%m-%d}")
+    split = SplitConfig(
+        train_end=f"{date - span:%Y-%m-%d}",
+        valid_end=f"{date:%Y-%m-%d}",
+        train_start=_rolled(config.split, market, date - span),
+    )
     name = check_name("experiment", f"{run.experiment}-retrained-{date:%Y-%m-%d}")
     return dataclasses.replace(
         config, experiment=name, data=data, split=split, seeds=[run.seed], workers=1
     )
+
+
+def _rolled(split: SplitConfig, market: Market, end: pd.Timestamp) -> str | None:
+    """First day of training where it has a length of its own: as many days before its new end."""
+    if split.train_start is None:
+        return None
+    n_days = market.index(str(split.train_end)) - first_row(market, split)
+    return f"{market.dates[max(0, market.index(end) - n_days)]:%Y-%m-%d}"
 
 
 def retrain(
@@ -130,16 +146,27 @@ def replace_run(old: Run, new: Run) -> Path:
         SettingError: If something is in the way there.
 
     """
-    results = old.path.parent.parent.parent
-    cut = new.experiment.rpartition("-retrained-")[2]
-    kept = run_path(results, f"{old.experiment}-replaced-{cut}", old.path.parent.name, old.seed)
-    if kept.exists():
-        raise SettingError(f"replace: {kept} exists already; move it away first")
+    kept = place_for(old, new.experiment)
     kept.parent.mkdir(parents=True, exist_ok=True)
     os.rename(old.path, kept)
     os.rename(new.path, old.path)
     _rename_experiment(kept, kept.parent.parent.name)
     _rename_experiment(old.path, old.experiment)
+    return kept
+
+
+def place_for(old: Run, refit: str) -> Path:
+    """Where a run that is replaced is kept, by the name of the refit's experiment.
+
+    Raises:
+        SettingError: If something is there.
+
+    """
+    cut = refit.rpartition("-retrained-")[2]
+    results = old.path.parent.parent.parent
+    kept = run_path(results, f"{old.experiment}-replaced-{cut}", old.path.parent.name, old.seed)
+    if kept.exists():
+        raise SettingError(f"replace: {kept} exists already; move it away first")
     return kept
 
 

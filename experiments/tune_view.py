@@ -111,6 +111,8 @@ def sentences(search: Search) -> list[str]:
             )
     elif as_it_is is best:
         said.append("Nothing tried did better than the agent as it is.")
+    else:
+        said += _not_tried(search)
     said += _luck(search, ours)
     panel = [validation_returns(search, one).mean(axis=1) for one in search.scored]
     varied = [path for path in panel if np.ptp(path) > 1e-12]
@@ -121,6 +123,18 @@ def sentences(search: Search) -> list[str]:
             f"the other half in {share:.0%} of cases (probability of overfitting, 50 % is a coin)."
         )
     return said
+
+
+def _not_tried(search: Search) -> list[str]:
+    """Which of its own settings keep the agent as it is out of the space; nothing where none do."""
+    own, space = search.plan.config.agent.settings, search.config.searched
+    outside = [f"{key} {own.get(key)}" for key in space if own.get(key) not in space[key]]
+    if not outside:
+        return []
+    return [
+        f"The agent as it is was not tried, so that there is no lead over it to show: the space "
+        f"does not hold its {', '.join(outside)}."
+    ]
 
 
 def _luck(search: Search, ours: np.ndarray) -> list[str]:

@@ -82,6 +82,8 @@ def last_window(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     try:
         days = json.loads(windows[-1].read_text("utf-8"))
         split = {"train_end": str(days["train"][1]), "valid_end": str(days["valid"][1])}
+        if settings["walk"].get("train_days") is not None:
+            split["train_start"] = str(days["train"][0])
         agent = settings["agents"][0]
     except (IndexError, KeyError, TypeError, ValueError, OSError) as error:
         raise DataError(f"{folder}: the last window of the walk-forward cannot be read") from error

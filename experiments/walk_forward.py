@@ -110,6 +110,7 @@ def prepare_walk(config: WindowedConfig, market: Market | None = None) -> WalkPl
         check_warm_start(agent, config.agent.title)
     market = market if market is not None else read_market(config.data)
     first = first_test(config.walk, market)
+    _check_room(config.walk, market, first)
     windows = walk_forward(
         market.n_periods,
         first,
@@ -143,6 +144,25 @@ def first_test(walk: WalkConfig, market: Market) -> int:
         return max(1, round(FRACTIONS[0] * market.n_periods))
     row = market.index(walk.start)
     return row if market.dates[row] >= pd.Timestamp(walk.start) else row + 1
+
+
+def _check_room(walk: WalkConfig, market: Market, first: int) -> None:
+    """Refuse a first test day without enough days before it, by its date."""
+    learn = walk.train_days or 2
+    needed = 1 + learn + walk.valid_days  # the first day has a price and no return
+    if first >= needed:
+        return
+    said = f"{learn} of training (walk.train_days)" if walk.train_days else "2 or more of training"
+    where = (
+        f"the earliest walk.start is {market.dates[needed]:%Y-%m-%d}"
+        if needed < market.n_periods
+        else f"the data have {market.n_periods} days in all"
+    )
+    raise DataError(
+        f"walk-forward: the first test day, {market.dates[first]:%Y-%m-%d}, has {first} days "
+        f"before it, which do not hold {said} and {walk.valid_days} of validation "
+        f"(walk.valid_days); {where}"
+    )
 
 
 class Relay(Agent):

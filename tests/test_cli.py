@@ -227,7 +227,10 @@ def test_a_bad_price_is_named_by_file_column_and_date(here, capsys, cell):
         (["report"], "report needs a RUN"),
         (["compare", "--reference", "ppoo"], "reference: must be one of the agents"),
         (["walk-forward", "--walk.refit_every", "0"], "walk.refit_every must be at least 1"),
-        (["walk-forward", "--walk.start", "1999-08-02"], "do not hold"),
+        (
+            ["walk-forward", "--walk.start", "1999-08-02"],
+            "the first test day, 1999-08-02, has 6 days before it, which do not hold",
+        ),
         (["walk-forward", "--agents", "lstm", "--walk.warm_start", "true"], "cannot go"),
         (["evaluate", "nowhere"], "existing folder, got nowhere"),
         (["report", "nowhere"], "existing folder, got nowhere"),

@@ -17,7 +17,7 @@ from agents.response import NoNetwork, Part, Response, blend, slopes
 from envs.costs import ProportionalCost
 from experiments.cli import main
 from experiments.explain import spells
-from experiments.gradients import integrated_gradients
+from experiments.gradients import Gradients, integrated_gradients
 from experiments.importance import (
     PRICES,
     feature_groups,
@@ -87,6 +87,16 @@ def test_gradients_of_a_product_by_hand(rng):
     assert np.count_nonzero(np.abs(found.features) > 1e-7) == 2
     assert not found.context.any()
     assert not found.held.any()
+
+
+def test_parts_that_cancel_are_held_against_the_largest_part():
+    parts = np.zeros((1, L, M, F))
+    parts[0, 0, 0, :2] = 0.5, -0.499
+    empty, held = np.zeros((1, L, 0)), np.zeros((1, N))
+    made = Gradients((0,), parts, empty, held, np.array([0.0006]), np.array([0.0]), 256)
+    assert made.relative_error == pytest.approx(0.0004 / 0.0006)
+    assert made.is_complete  # 0.0004 of 0.5
+    assert not dataclasses.replace(made, answer=np.array([0.02])).is_complete  # 0.019 of 0.5
 
 
 def test_points_are_added_until_completeness_holds(rng):

@@ -10,6 +10,7 @@ import pytest
 from experiments.cli import main
 from experiments.commands import run_config
 from experiments.monitor import MonitorSettings, Report, monitor
+from experiments.resampling import Comparison
 from experiments.run_dir import find_runs
 from experiments.runs import Run
 from market.errors import SettingError
@@ -47,6 +48,29 @@ def trained(tmp_path_factory):
 def here(trained, monkeypatch):
     monkeypatch.chdir(trained)
     return trained
+
+
+def test_a_rolling_walk_forward_is_held_against_its_last_window_and_refitted_on_as_many_days(
+    here, capsys
+):
+    walk = ["--walk.start", f"{DATES[600]:%Y-%m-%d}", "--walk.refit_every", "120"]
+    walk += ["--walk.valid_days", "100", "--walk.train_days", "300", "--agents", TINY]
+    walk += ["--experiment", "rolled"]
+    assert main(["walk-forward", *walk, *PRICES, "--seeds", "1", "--workers", "1"]) == 0
+    path = Path("results/rolled/Tiny/seed_000")
+    days = json.loads((path / "windows/002/window.json").read_text())
+    capsys.readouterr()
+    cut = f"{DATES[860]:%Y-%m-%d}"
+    main(["monitor", str(path), "--trust", "--json", "--retrain", cut])
+    found = json.loads(capsys.readouterr().out)
+    assert found["training"] == days["train"]
+    first = DATES.get_loc(days["train"][0])
+    assert found["reference"][0] == f"{DATES[first + 5 + 1]:%Y-%m-%d}"  # lookback 5, first left out
+    seen = json.loads((Path(found["refit"]["run"]) / "model/state.json").read_text())["seen"]
+    old = DATES.slice_indexer(*days["train"])
+    new = DATES.slice_indexer(*seen["train"])
+    assert new.stop - new.start == old.stop - old.start == 301  # 300 returns
+    assert new.stop > old.stop
 
 
 def check(capsys, *argv):
@@ -195,6 +219,7 @@ def refused(capsys, *argv):
         (["--level", "2"], "level must be in (0, 1), got 2"),
         (["--regimes", "0"], "regimes must be in [1, 6]"),
         (["--replace"], "--replace needs --retrain"),
+        (["--output", "none/found.json"], "cannot write none/found.json: none is not a folder"),
         (["--output", "found.txt"], "--output must end in .json, got found.txt"),
         (["--retrain", f"{DATES[100]:%Y-%m-%d}"], "retrain must be after"),
         (["--retrain", f"{DATES[-3]:%Y-%m-%d}"], "must leave 20 days"),
@@ -240,6 +265,27 @@ def test_a_refit_replaces_nothing_unless_asked(here, capsys):
     assert lead["low"] <= lead["difference"] <= lead["high"]
     gap = refit["new"]["sharpe"] - refit["old"]["sharpe"]
     assert lead["difference"] == pytest.approx(gap, rel=1e-6)
+
+
+def test_a_refit_that_is_worse_is_not_put_into_service(here, monkeypatch, capsys):
+    worse = Comparison(-1.0, -1.6, -0.4, 0.001)
+    monkeypatch.setattr("experiments.retrain.sharpe_difference", lambda *_, **__: worse)
+    before, cut = files(RUN), f"{DATES[770]:%Y-%m-%d}"
+    status, found = check(capsys, "--retrain", cut, "--replace")
+    assert (status, found["refit"]["replaced"], found["refit"]["kept_back"]) == (1, False, True)
+    assert files(RUN) == before
+    assert Run.read(found["refit"]["run"]).finished
+    assert main(["monitor", RUN, "--trust", "--retrain", cut, "--replace"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Nothing was replaced, because the new one is worse on these days" in said
+
+
+def test_a_place_that_is_taken_is_refused_before_any_work(here, capsys):
+    cut = f"{DATES[775]:%Y-%m-%d}"
+    taken = Path(f"results/train-replaced-{cut}/Tiny/seed_000")
+    taken.mkdir(parents=True)
+    words = refused(capsys, RUN, "--trust", "--retrain", cut, "--replace")
+    assert f"{taken} exists already; move it away first" in words
 
 
 def test_replacing_keeps_the_old_one(trained, tmp_path, monkeypatch, capsys):

@@ -209,6 +209,13 @@ def test_the_best_settings_are_a_file_that_train_takes(config, tmp_path, capsys)
     )
 
 
+def test_a_space_without_the_agent_as_it_is_says_so(config, capsys):
+    report_search(tune(config(trials=2, space={"steps": "1..3"})))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "agent as it is was not tried" in said
+    assert "the space does not hold its steps 4." in said
+
+
 @pytest.mark.parametrize("name", [name for name in AGENTS if AGENTS[name].space])
 def test_what_an_agent_says_is_worth_trying_can_be_set_and_holds_its_defaults(name):
     kind = AGENTS[name]

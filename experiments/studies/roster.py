@@ -4,8 +4,8 @@ Learners are trained for a part of their default steps (`LEARNERS`) and looked a
 validation where ten is usual, forecasting networks are small (`SMALL`), so that all of them, on
 every market and with several seeds, fit into an hour or two of one core. Where agents are refitted
 through the years, each refit of a learner is shorter still (`REFITS`) and begins with what the last
-one has learned. Whether chance is in an
-agent is said here, too: what gives the same answer for every seed is run once.
+one has learned. Whether chance is in an agent is said here, too: what gives the same answer for
+every seed is run once.
 """
 
 from __future__ import annotations
