@@ -168,10 +168,10 @@ def resolve_split(split: SplitConfig, source: str, market: Market) -> SplitConfi
     except InputError as error:
         raise type(error)(f"split.train_end and split.valid_end: {error}") from None
     try:
-        first = first_row(market, split)
+        row = first_row(market, split)
     except InputError as error:
         raise type(error)(f"split.train_start: {error}") from None
-    if first > market.index(str(split.train_end)):
+    if row > market.index(str(split.train_end)):
         raise SettingError(
             f"split.train_start must be before train_end {split.train_end}, got {split.train_start}"
         )

@@ -64,7 +64,7 @@ def test_a_rolling_walk_forward_is_held_against_its_last_window_and_refitted_on_
     main(["monitor", str(path), "--trust", "--json", "--retrain", cut])
     found = json.loads(capsys.readouterr().out)
     assert found["training"] == days["train"]
-    first = DATES.get_loc(days["train"][0])
+    first = int(DATES.searchsorted(days["train"][0]))
     assert found["reference"][0] == f"{DATES[first + 5 + 1]:%Y-%m-%d}"  # lookback 5, first left out
     seen = json.loads((Path(found["refit"]["run"]) / "model/state.json").read_text())["seen"]
     old = DATES.slice_indexer(*days["train"])

@@ -188,6 +188,9 @@ def test_splits_without_dates(config):
     plan = prepare(config())
     assert plan.splits["train"][1] == f"{DATES[71]:%Y-%m-%d}"  # 60 % of 120 days
     assert plan.splits["valid"][1] == f"{DATES[95]:%Y-%m-%d}"  # 80 %
+    rolling = prepare(config(split=SplitConfig(train_start=f"{DATES[30]:%Y-%m-%d}")))
+    assert rolling.splits["train"] == [f"{DATES[30]:%Y-%m-%d}", f"{DATES[71]:%Y-%m-%d}"]
+    assert (rolling.train.dates[0], rolling.train.n_periods) == (DATES[30], 42)
     bundled = ExperimentConfig(agent=AgentConfig(name="equal_weight"))
     assert prepare(bundled).ends == ("2012-12-31", "2015-12-31")
     late = ExperimentConfig(
