@@ -61,6 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _answered(words)
         if sys.stdout is not None:  # as it is where the caller closed it
             sys.stdout.flush()  # here, where it can still be said that it cannot be written
+    except KeyboardInterrupt:  # before a command could take care of it, as its libraries load
+        if "--debug" in words:
+            raise
+        print("allocgym: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of our output has gone, as in `allocgym data | head`
         _drop_output()
         return 1

@@ -425,6 +425,22 @@ def test_where_output_goes_is_nothing_to_crash_over(tmp_path, line, status, said
     assert (done.returncode, done.stderr) == (status, said)
 
 
+def test_an_interrupt_while_libraries_load_is_one_line(here, capsys, monkeypatch):
+    """Whose import is the first thing a command does."""
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name == "experiments.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "experiments.commands")
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    assert main(["data"]) == 130
+    assert capsys.readouterr().err == "allocgym: interrupted\n"
+    with pytest.raises(KeyboardInterrupt):
+        main(["data", "--debug"])
+
+
 def test_a_current_folder_that_is_gone_is_one_line(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "gone"
     folder.mkdir()

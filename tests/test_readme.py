@@ -52,16 +52,18 @@ def run(command, folder):
 YEARS = {
     "multi_asset": ["--data.start", "2010-01-04", "--data.end", "2016-12-30"],
     "us_stocks": ["--data.start", "2016-01-04", "--data.end", "2019-12-31"],
-    "files": [],
 }
-SHORTENED = ("train", "compare", "walk-forward", "tune")  # folds need all years
+FOLDS = {"multi_asset": ["--data.start", "2005-01-03"]}  # which need more years
+SEVERAL = ("compare", "walk-forward", "cross-validate", "tune")
 
 
-def on_less(command):
+def on_less(command, workers):
     """The words of a command, with fewer steps and, where it loads bundled data, fewer years."""
     words = shlex.split(re.sub(r"(--agent\.steps) \d+", r"\1 1000", command))[1:]
     source = words[words.index("--data") + 1] if "--data" in words else "multi_asset"
-    return [*words, *YEARS[source]] if words[0] in SHORTENED else words
+    if words[0] in ("train", *SEVERAL):
+        words += (FOLDS if words[0] == "cross-validate" else YEARS).get(source, [])
+    return [*words, *workers] if words[0] in SEVERAL else words
 
 
 def test_allocgym_commands_run_in_order(workshop, forks):
@@ -70,9 +72,11 @@ def test_allocgym_commands_run_in_order(workshop, forks):
     assert len(commands) >= 6
     finished = run(first, workshop)
     assert finished.returncode == 0, f"{first}\n{finished.stdout}\n{finished.stderr}"
+    workers: list[str] = []  # as many as there are cores, for the first that has several runs
     for command in commands:
-        argv = on_less(command)
+        argv = on_less(command, workers)
         assert forks.run("command", argv=argv, folder=str(workshop)) == 0, forks.said()
+        workers = ["--workers", "1"] if argv[0] in SEVERAL else workers
     assert (workshop / "stocks.html").exists() and (workshop / "results/mine/report.html").exists()
 
 
