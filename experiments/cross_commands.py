@@ -23,7 +23,8 @@ def cross_validate(argv: list[str]) -> int:
     days instead of one, so a Sharpe ratio becomes a spread. Days whose labels or windows reach into
     a test are left out of training: purge and embargo follow from lookback, horizon, decision_lag
     and the features' memory. Prints a table with the lead over the reference on each path, and the
-    probability of overfitting when picking among the agents. What is finished is kept.
+    probability of overfitting when picking among the agents. What is finished is kept: an agent's
+    paths with one seed; where they were cut off they are computed anew, from no checkpoint.
     """
     line = read_tokens(argv, flags=FLAGS)
     options = list(options_of(CrossConfig))

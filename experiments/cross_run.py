@@ -132,12 +132,16 @@ def _resolved(
 ) -> FoldsConfig:
     """With the first decision and the features' memory spelt out."""
     first = lookback - 1 + config.task.decision_lag
+    if first >= market.n_periods - 1:
+        raise DataError(
+            f"cross-validation: {market.n_periods} days are too few: the agent that looks back "
+            f"furthest makes its first decision on day {first + 1}"
+        )
     row = first if folds.start is None else market.index(folds.start)
     if row < first or row >= market.n_periods - 1:
-        day = market.dates[min(first, market.n_periods - 1)]
         raise SettingError(
-            f"folds.start: must be from {day:%Y-%m-%d}, when all agents can decide, and before the "
-            f"last day, got {folds.start}"
+            f"folds.start: must be from {market.dates[first]:%Y-%m-%d}, when all agents can "
+            f"decide, and before the last day, got {folds.start}"
         )
     memory = folds.memory
     if memory is None:

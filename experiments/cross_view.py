@@ -19,12 +19,13 @@ from market import measures
 BLOCKS = 16
 NOTE = (
     "Each goes through all days, after costs. Sharpe: interquartile mean over paths and seeds; "
-    "what learns nothing takes the same path each time. * is the reference; lead: Sharpe ratio "
-    "less its, path by path. Gap: days left out of training before (purge) and after (embargo) "
-    "each test, from lookback, horizon, lag and the features' memory. Training looks at days after "
-    "a test too: this shows how much a result depends on the one history there was, not what could "
-    "have been earned."
+    "what learns nothing takes the same path each time. {lead} Gap: days left out of training "
+    "before (purge) and after (embargo) each test, from lookback, horizon, lag and the features' "
+    "memory. Training looks at days after a test too: this shows how much a result depends on the "
+    "one history there was, not what could have been earned."
 )
+LEAD = "* is the reference; lead: Sharpe ratio less its, path by path."
+ALONE = "No reference to measure a lead against: {reference} is not among those that finished."
 HEADINGS = ("paths", "Sharpe", "lowest", "highest", "below 0", "lead", "paths ahead", "gap, days")
 
 
@@ -116,11 +117,13 @@ def print_crossed(crossed: Crossed, console: Console | None = None) -> None:
     for name, row in frame.iterrows():
         table.add_row(f"{name} *" if name == reference else str(name), *_cells(row))
     console.print(table)
+    lead = LEAD if reference in crossed.paths else ALONE.format(reference=plain(reference))
     folds, days = crossed.config.folds, crossed.free.index
     console.print(
         Text(
             f"Days {days[0]:%Y-%m-%d} .. {days[-1]:%Y-%m-%d} in {folds.number} folds, {folds.test} "
-            f"left out at a time: {folds.choices} fits make {folds.paths} paths a seed. {NOTE}"
+            f"left out at a time: {folds.choices} fits make {folds.paths} paths a seed. "
+            f"{NOTE.format(lead=lead)}"
         )
     )
     shares = overfitting(crossed)

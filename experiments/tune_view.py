@@ -19,13 +19,20 @@ from experiments.config import Several
 from experiments.resampling import sharpe_difference
 from experiments.run_dir import write_atomic
 from experiments.statistics import deflated_sharpe_ratio, probability_of_backtest_overfitting
-from experiments.study import NUMBER, SCORES, trial_folder
+from experiments.study import NUMBER, SCORES, held, trial_folder
 from experiments.tuning import Search
 from market import measures
 
 SHOWN = 8
 BLOCKS = 16
 WIDTH = 120
+_STATES = {  # of a trial, in words
+    "complete": "scored",
+    "pruned": "stopped early",
+    "fail": "failed",
+    "running": "running elsewhere",
+    "cut": "cut off, gone on with by the same command",
+}
 NOTE = (
     "Score: Sharpe ratio on validation, after costs, a year; the interquartile mean over seeds. It "
     "is the best of many looked at, and better than it will be: the test days were not read."
@@ -35,11 +42,9 @@ NOTE = (
 def report_search(search: Search, console: Console | None = None) -> None:
     """Print the table and what can be said of it, and write `best.yaml`."""
     console = console or Console(width=WIDTH, highlight=False)
-    states = [one.state.name for one in search.tried.values()]
-    counts = {
-        word: states.count(word.upper()) for word in ("complete", "pruned", "fail", "running")
-    }
-    words = ("scored", "stopped early", "failed", "running elsewhere")
+    states = [_state(search, number, one) for number, one in search.tried.items()]
+    counts = {word: states.count(word.upper()) for word in _STATES}
+    words = _STATES.values()
     said = [f"{n} {word}" for n, word in zip(counts.values(), words, strict=True) if n]
     console.print(f"{len(states)} of {search.config.trials} trials: {', '.join(said) or 'none'}")
     if not search.scored:
@@ -52,6 +57,14 @@ def report_search(search: Search, console: Console | None = None) -> None:
     path = write_best(search)
     console.print(f"\nTry it on the test days: allocgym train {path}")
     console.print(f"Curves: tensorboard --logdir {search.folder}")
+
+
+def _state(search: Search, number: int, one: Any) -> str:
+    """As optuna has it, but for trials whose process died: nobody holds their lock."""
+    if one.state.name != "RUNNING":
+        return str(one.state.name)
+    with held(trial_folder(search.config, number) / "lock") as ours:
+        return "CUT" if ours else "RUNNING"
 
 
 def _table(search: Search) -> Table:

@@ -143,6 +143,14 @@ def test_the_command_prints_the_table(prices, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     for part in ("buy_and_hold", "equal_weight *", "paths ahead", "6 fits make 3 paths", "0 / 1"):
         assert part in " ".join(said.split())
+    words[2] = "inverse_volatility,buy_and_hold"
+    assert main(words) == 2
+    assert "200 days are too few: the agent that looks back furthest" in capsys.readouterr().err
+    words[2] = "buy_and_hold,uniform_mix"
+    assert main([*words, "--experiment", "alone"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "No reference to measure a lead against: equal weight is not among" in said
+    assert "* is the reference" not in said
     kept = Path("results/cross_validation/paths/buy_and_hold/of_seed_0/settings.json")
     assert json.loads(kept.read_text())["settings"]["folds"]["start"] == f"{DATES[0]:%Y-%m-%d}"
     assert main(["cross-validate", "--help"]) == 0

@@ -2,19 +2,22 @@
 
 import shutil
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from experiments import history, tracking
+from experiments import history, tracking, tune_view
 from experiments.checkpoints import Checkpoints
 from experiments.cli import main
 from experiments.config import AgentConfig, DataConfig, SplitConfig
-from experiments.study import SCORES, bury, latest, open_study, trial_folder
+from experiments.plan import prepare
+from experiments.study import SCORES, bury, latest, open_study, study_folder, trial_folder
 from experiments.tune_config import TuneConfig
-from experiments.tuning import tune
+from experiments.tune_view import report_search
+from experiments.tuning import Search, tune
 from tests.conftest import write_prices
 from tests.test_resume import Cut
 
@@ -70,6 +73,21 @@ def cut_off(monkeypatch, config, at):
     with monkeypatch.context() as patch, pytest.raises(Cut):
         patch.setattr(tracking.Checkpoints, "save", save)
         tune(config)
+
+
+def test_a_trial_that_was_cut_off_is_not_said_to_run_elsewhere(here, monkeypatch, capsys):
+    config = search(trials=1)
+    cut_off(monkeypatch, config, 2)
+    tried = latest(open_study(config))
+    assert [one.state.name for one in tried.values()] == ["RUNNING"]
+    left = Search(config, prepare(config.single()), tried, [], study_folder(config))
+    capsys.readouterr()
+    report_search(left)
+    told = "1 of 1 trials: 1 cut off, gone on with by the same command"
+    assert told in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr(tune_view, "held", lambda path: nullcontext(False))
+    report_search(left)
+    assert "1 of 1 trials: 1 running elsewhere" in " ".join(capsys.readouterr().out.split())
 
 
 def outcome(config) -> dict[int, Any]:
