@@ -53,13 +53,14 @@ YEARS = {
     "multi_asset": ["--data.start", "2010-01-04", "--data.end", "2016-12-30"],
     "us_stocks": ["--data.start", "2016-01-04", "--data.end", "2019-12-31"],
 }
-FOLDS = {"multi_asset": ["--data.start", "2005-01-03"]}  # which need more years
+FOLDS = {"multi_asset": ["--data.start", "2010-01-04", "--folds.number", "4"]}
 SEVERAL = ("compare", "walk-forward", "cross-validate", "tune")
 
 
 def on_less(command, workers):
-    """The words of a command, with fewer steps and, where it loads bundled data, fewer years."""
-    words = shlex.split(re.sub(r"(--agent\.steps) \d+", r"\1 1000", command))[1:]
+    """The words of a command, with fewer steps, trials, folds, and fewer years of bundled data."""
+    fewer = re.sub(r"(--agent\.steps) \d+", r"\1 1000", command)
+    words = shlex.split(re.sub(r"(--trials) \d+", r"\1 4", fewer))[1:]
     source = words[words.index("--data") + 1] if "--data" in words else "multi_asset"
     if words[0] in ("train", *SEVERAL):
         words += (FOLDS if words[0] == "cross-validate" else YEARS).get(source, [])
