@@ -60,11 +60,9 @@ def monitor(argv: list[str]) -> int:
         return 0
     values = resolve(Document(), line.pairs, options)
     changes = {k.removeprefix("data."): v for k, v in values.items() if k.startswith("data.")}
-    cut = values.get("retrain")
-    if (output := values.get("output")) and not output.endswith(".json"):
-        raise SettingError(f"--output must end in .json, got {output}")
+    cut, output = values.get("retrain"), values.get("output")
     if output:
-        _writable(Path(output))
+        _writable(output)
     if "replace" in line.flags and cut is None:
         raise SettingError("--replace needs --retrain DATE: nothing else makes a new agent")
     run, config = one_run(line.words, "trust" in line.flags)
@@ -75,18 +73,20 @@ def monitor(argv: list[str]) -> int:
         if "replace" in line.flags:
             place_for(run, fresh.experiment)
     report = _check(run, config, changes, build(MonitorSettings, values))
-    found = report.plain()
-    status = report.status
+    found, quiet = report.plain(), "json" in line.flags
+    if not quiet:
+        _show(found)
     if cut is not None:
         command = shlex.join(["allocgym", "monitor", *argv])
-        refit = _refit(run, config, changes, cut, command, "replace" in line.flags)
+        refit, new = _refit(run, config, changes, cut, command, "replace" in line.flags)
         calls = "error" in refit or "kept_back" in refit
-        found, status = found | {"refit": refit}, max(status, int(calls))
-        found["status"] = status
-    _show(found, "json" in line.flags)
+        found |= {"refit": _served(refit, run, new, quiet)}
+        found["status"] = max(report.status, int(calls))
+    if quiet:
+        print(as_json(found))
     if output:
         _write(found, Path(output))
-    return status
+    return int(found["status"])
 
 
 def one_run(words: list[str], trusted: bool) -> tuple[Run, ExperimentConfig]:
@@ -113,21 +113,32 @@ def _refit(
     cut: str,
     command: str,
     replace: bool,
-) -> dict[str, Any]:
-    from experiments.retrain import replace_run, retrain
+) -> tuple[dict[str, Any], Run | None]:
+    """What came of the refit, and its run if it is to replace the old one; nothing does so here."""
+    from experiments.retrain import retrain
 
     both = retrain(run, config, changes, cut, command)
     if both.done.failed:
-        return {"cut": cut, "error": both.done.failed[0].error, "replaced": False}
+        return {"cut": cut, "error": both.done.failed[0].error, "replaced": False}, None
     new = both.done.runs[0]
-    found = _side_by_side(both) | {"cut": cut, "replaced": replace and not both.is_worse}
+    found = _side_by_side(both) | {"cut": cut, "replaced": False, "run": str(new.path)}
     if replace and both.is_worse:
         found["kept_back"] = True
-    if found["replaced"]:
-        found |= {"kept": str(replace_run(run, new)), "run": str(run.path)}
-    else:
-        found |= {"run": str(new.path)}
-    return found
+    return found, new if replace and not both.is_worse else None
+
+
+def _served(refit: dict[str, Any], run: Run, new: Run | None, quiet: bool) -> dict[str, Any]:
+    """Show old and new, then let the new one replace the old one, if there is one that is to."""
+    from experiments.monitor_view import print_refit, print_replaced
+    from experiments.retrain import replace_run
+
+    if not quiet:
+        print_refit(refit)
+    if new is not None:
+        refit |= {"replaced": True, "kept": str(replace_run(run, new)), "run": str(run.path)}
+    if not quiet:
+        print_replaced(refit)
+    return refit
 
 
 def _side_by_side(both: SideBySide) -> dict[str, Any]:
@@ -142,15 +153,10 @@ def _side_by_side(both: SideBySide) -> dict[str, Any]:
     }
 
 
-def _show(found: dict[str, Any], is_json: bool) -> None:
-    if is_json:
-        print(as_json(found))
-        return
-    from experiments.monitor_view import print_refit, print_report
+def _show(found: dict[str, Any]) -> None:
+    from experiments.monitor_view import print_report
 
     print_report(found)
-    if "refit" in found:
-        print_refit(found["refit"])
 
 
 def as_json(found: Any) -> str:
@@ -169,9 +175,11 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _writable(path: Path) -> None:
+def _writable(output: str) -> None:
     """Refuse a place for the report that cannot be written, before any work."""
-    reason = None
+    if not output.endswith(".json"):
+        raise SettingError(f"--output must end in .json, got {output}")
+    path, reason = Path(output), None
     if not path.parent.is_dir():
         reason = f"{path.parent} is not a folder"
     elif path.is_dir():

@@ -84,11 +84,10 @@ def _print_drifted(console: Console, check: dict[str, Any]) -> None:
 
 
 def print_refit(refit: dict[str, Any]) -> None:
-    """Old and new side by side, and where they are."""
-    console = Console(width=100, highlight=False)
+    """Old and new side by side."""
     if "error" in refit:
-        console.print(Text(f"The refit failed: {refit['error']}. Nothing was replaced."))
         return
+    console = Console(width=100, highlight=False)
     start, end, count = refit["days"]
     console.print(
         Text(f"\nRefit on days up to {refit['cut']}; both on {count} days {start} .. {end}")
@@ -105,7 +104,14 @@ def print_refit(refit: dict[str, Any]) -> None:
         f"Sharpe ratio of new minus old {lead['difference']:+.2f} ({lead['low']:+.2f} to "
         f"{lead['high']:+.2f}): {refit['verdict']}."
     )
-    if refit["replaced"]:
+
+
+def print_replaced(refit: dict[str, Any]) -> None:
+    """Which of them is in service, and where both are."""
+    console = Console(width=100, highlight=False)
+    if "error" in refit:
+        console.print(Text(f"The refit failed: {refit['error']}. Nothing was replaced."))
+    elif refit["replaced"]:
         console.print(Text(f"Replaced: {refit['run']}; the old one is kept in {refit['kept']}"))
     else:
         why = ", because the new one is worse on these days" if "kept_back" in refit else ""

@@ -200,9 +200,10 @@ def together(frame: pd.DataFrame) -> list[str]:
         )
     if "best_set" in found:
         held = found["best_set"]
+        compared = list(frame.index[frame["best_set_p"].notna()])
         lines.append(
             f"The best Sharpe ratio is, with 95 % confidence, among {len(held)} of "
-            f"{len(frame)} (model confidence set){_some(held, list(frame.index))}."
+            f"{len(compared)} (model confidence set){_some(held, compared)}."
         )
     if "overfitting" in found:
         lines.append(

@@ -11,6 +11,7 @@ from experiments.cli import main
 from experiments.commands import run_config
 from experiments.monitor import MonitorSettings, Report, monitor
 from experiments.resampling import Comparison
+from experiments.retrain import replace_run
 from experiments.run_dir import find_runs
 from experiments.runs import Run
 from market.errors import SettingError
@@ -310,3 +311,14 @@ def test_replacing_keeps_the_old_one(trained, tmp_path, monkeypatch, capsys):
         from experiments.retrain import plan_refit
 
         plan_refit(now, run_config(now.path, True), {}, cut)
+    seen = []
+
+    def replace(old: Run, new: Run) -> Path:
+        seen.append(capsys.readouterr().out)
+        return replace_run(old, new)
+
+    monkeypatch.setattr("experiments.retrain.replace_run", replace)
+    later = f"{DATES[800]:%Y-%m-%d}"
+    assert main(["monitor", RUN, "--trust", "--retrain", later, "--replace"]) == 0
+    assert "Sharpe ratio of new minus old" in seen[0] and "Replaced" not in seen[0]
+    assert f"Replaced: {RUN}" in " ".join(capsys.readouterr().out.split())

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from scipy.stats import trim_mean
 
+from experiments import verdict
 from experiments.runs import Run
 from experiments.summary import print_table, summarise
 from experiments.verdict import headline, verdict_lines
@@ -167,6 +168,8 @@ def test_failed_runs_are_counted_and_agents_without_any_result_stay_in_the_table
     assert frame.loc["dqn", ["seeds", "failed"]].tolist() == [0, 2]
     assert np.isnan(frame.loc["dqn", "sharpe"])
     assert frame.loc["dqn", "verdict"] == "no finished run"
+    compared = " of 2 (model confidence set)"  # dqn, which has not run, is not among them
+    assert any(compared in line for line in verdict.together(frame))
     assert "Failed: dqn, 2 of 2 runs did not finish." in verdict_lines(frame)
     assert "Failed: sac, 1 of 2 runs did not finish." in verdict_lines(frame)
     nothing = quick(bad)
