@@ -1,6 +1,7 @@
 """Small seeded markets that the tests share."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +55,15 @@ def market() -> Market:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240613)
+
+
+@contextmanager
+def address_space(size: int) -> Iterator[None]:
+    """This process may have no more bytes than these, by the system's own limit."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -30,7 +32,7 @@ from experiments.evaluate import load_agent, write_frame
 from experiments.run_dir import Run, find_runs, write_atomic
 from market import load_market
 from market.errors import DataError, SettingError
-from tests.conftest import write_prices
+from tests.conftest import address_space, write_prices
 
 ROOT = Path(__file__).resolve().parents[1]
 DATES = pd.bdate_range("2020-01-01", periods=260)
@@ -261,13 +263,15 @@ def test_what_is_written_as_csv_holds_no_formula(here, tmp_path):
                 ), cell
 
 
-def test_a_table_that_unpacks_beyond_memory_is_refused_by_its_own_count(here, monkeypatch):
-    """D8: a small Parquet file of many equal rows."""
-    frame = pd.DataFrame({"date": np.full(200_000, "2020-01-01"), "A": 1.0, "B": 1.0})
-    frame.to_parquet("bomb.parquet")
-    assert Path("bomb.parquet").stat().st_size < 50_000
-    monkeypatch.setattr("market.sources.memory.memory", lambda: 2e7)
-    with pytest.raises(DataError, match=r"bomb\.parquet: 200000 dates x 3 assets need"):
+def test_a_table_that_unpacks_beyond_memory_is_refused_by_its_own_count(here):
+    """D8: half a megabyte of Parquet that would be 13 GB of equal rows, with 12 GB to be had."""
+    rows = 400_000
+    day, one = pa.array(np.zeros(rows, "datetime64[ms]")), pa.array(np.ones(rows, np.float32))
+    table = pa.table({"date": day} | {f"A{i}": one for i in range(500)})
+    pq.write_table(table, "bomb.parquet", write_statistics=False, row_group_size=rows)
+    assert Path("bomb.parquet").stat().st_size < 600_000
+    words = r"bomb\.parquet: 400000 dates x 501 assets need about 13 GB, there are (12|\d) GB"
+    with address_space(12 * 10**9), pytest.raises(DataError, match=words):
         load_market("files", path="bomb.parquet")
 
 

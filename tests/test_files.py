@@ -16,6 +16,7 @@ import pytest
 from market import DataError, InputError, Market, SettingError, load_market
 from market.sources.memory import container_memory, memory
 from market.sources.side_tables import read_side_table
+from tests.conftest import address_space
 
 WIDE = """date,AAA,BBB
 2020-01-01,10,20
@@ -815,15 +816,10 @@ def test_more_than_memory_holds_is_refused_by_an_estimate(tmp_path: Path) -> Non
 
 
 def test_what_this_process_may_have_counts_as_memory(tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")
     path = one_price_an_asset(tmp_path, 20_000)
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (12 * 10**9, hard))
-    try:
-        with pytest.raises(DataError, match=r"20000 assets need about 26 GB, there are (12|\d) GB"):
-            load_market("files", path=path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    words = r"20000 assets need about 26 GB, there are (12|\d) GB"
+    with address_space(12 * 10**9), pytest.raises(DataError, match=words):
+        load_market("files", path=path)
 
 
 @pytest.mark.parametrize(
