@@ -25,6 +25,7 @@ from envs.costs import ProportionalCost
 from experiments.backtest import backtest
 from market import DataError, Market, SettingError
 from market.audit import audit_function
+from tests.test_agents import SMALL
 
 T, START, LATE, GONE = 260, 100, 150, 210
 ASSETS = ["sp500", "treasury_10y", "gone", "late", "other"]
@@ -46,8 +47,8 @@ def market_with_listings(with_cash: bool = True, seed: int = 0) -> Market:
     )
 
 
-def untrained() -> list[str]:
-    """Agents that need no training: their classes are settings and rules alone."""
+def chosen() -> list[str]:
+    """Agents of settings and rules alone, and two that learn, which are trained for a moment."""
     return [name for name in AGENTS if name not in TRAINED and not _learns(name)]
 
 
@@ -63,12 +64,14 @@ def ready(name: str, market: Market) -> Agent:
         settings |= {"members": "equal_weight, minimum_variance(window=20)", "period": "month"}
     if "assign" in fields:
         settings["assign"] = "order"
+    if "steps" in fields:
+        settings |= SMALL[name]
     agent: Agent = kind(**settings)
     return agent.fit(market[:START], task=Task(cost=COST))
 
 
 @pytest.mark.parametrize("with_cash", [True, False])
-@pytest.mark.parametrize("name", untrained())
+@pytest.mark.parametrize("name", chosen())
 def test_no_agent_holds_what_cannot_be_held(name: str, with_cash: bool) -> None:
     market = market_with_listings(with_cash)
     agent = ready(name, market)

@@ -218,7 +218,7 @@ def _csv_table(name: str, text: str, delimiter: str | None) -> Table:
 
 
 def _parquet_table(name: str, content: bytes) -> Table:
-    from pyarrow import parquet  # type: ignore[import-untyped]
+    from pyarrow import parquet
 
     try:
         about = parquet.read_metadata(io.BytesIO(content))
