@@ -9,15 +9,14 @@ that a number means the same after every fit.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from market import DataError, Market, SettingError
+from market.quiet import errors_only
 
 RESTARTS = 5  # of the likelihood's ascent; the best is kept
 
@@ -58,7 +57,7 @@ class HiddenMarkov:
                 f"regimes: {states} states need {20 * states} returns that move, got {len(series)}"
             )
         scaled = ((series - centre) / size)[:, None]
-        with _silent():
+        with errors_only("hmmlearn"):  # an ascent that ends by rounding is remarked on
             models = [
                 GaussianHMM(states, "diag", n_iter=200, tol=1e-3, random_state=seed + i).fit(scaled)
                 for i in range(RESTARTS)
@@ -173,15 +172,3 @@ def _long_run(transition: np.ndarray) -> np.ndarray:
     found = np.linalg.lstsq(matrix, np.append(np.zeros(count), 1.0), rcond=None)[0]
     found = np.maximum(found, 0.0)
     return found / found.sum()
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Without hmmlearn's remarks on an ascent that ends by rounding."""
-    log = logging.getLogger("hmmlearn")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(before)

@@ -7,13 +7,11 @@ seeds.
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import multiprocessing.connection
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,6 +19,7 @@ from experiments.outcome import Outcome, attempt, teller
 from experiments.progress import Display
 from experiments.stopping import Stopped, catching
 from experiments.trial import Trial
+from market.quiet import errors_only
 
 __all__ = ["Outcome", "capacity", "run_trials"]
 PATIENCE = 20.0  # seconds that a stopped trial has to reach a checkpoint and note down why
@@ -80,22 +79,10 @@ def _run(
 
 def _run_here(spec: Trial, display: Display) -> Outcome:
     display.started(spec.name)
-    with said_once():
+    with errors_only("market"):  # what is doubted of data was said as the plan was checked
         outcome = attempt(spec, lambda done: display.advanced(spec.name, done))
     display.ended(spec.name, outcome.error)
     return outcome
-
-
-@contextmanager
-def said_once() -> Iterator[None]:
-    """Without the warnings of data, which came as the plan was checked."""
-    log = logging.getLogger("market")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
 
 
 class _Crew:
@@ -183,7 +170,7 @@ def _work(pipe: Connection, spec: Trial) -> None:
 
 def _tell(pipe: Connection, spec: Trial) -> None:
     try:
-        with said_once():
+        with errors_only("market"):
             outcome = attempt(spec, teller(pipe.send))
     except KeyboardInterrupt:
         sys.exit(130)
