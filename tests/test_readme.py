@@ -79,6 +79,9 @@ def test_allocgym_commands_run_in_order(workshop, forks):
         assert forks.run("command", argv=argv, folder=str(workshop)) == 0, forks.said()
         workers = ["--workers", "1"] if argv[0] in SEVERAL else workers
     assert (workshop / "stocks.html").exists() and (workshop / "results/mine/report.html").exists()
+    assert "tensorboard --logdir results" in COMMANDS
+    curves = run("tensorboard --inspect --logdir results", workshop)
+    assert curves.returncode == 0 and "eval/sharpe" in curves.stdout
 
 
 def test_python_examples_run(workshop):
@@ -114,14 +117,6 @@ def test_the_plain_lines_are_what_make_does():
     beside = str(Path(sys.executable).parent)
     for line in others:
         assert shutil.which(line.split()[0].replace(".venv/bin/", ""), path=beside), line
-
-
-def test_tensorboard_reads_the_curves(workshop):
-    assert "tensorboard --logdir results" in COMMANDS
-    events = list((workshop / "results").rglob("events.out.tfevents.*"))
-    assert events
-    finished = run("tensorboard --inspect --logdir results", workshop)
-    assert finished.returncode == 0 and "eval/sharpe" in finished.stdout
 
 
 def test_pictures_are_there():
