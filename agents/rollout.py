@@ -136,7 +136,7 @@ def path_metrics(path: Any, periods_per_year: int) -> dict[str, float]:
         "sharpe": measures.sharpe_ratio(path.returns, risk_free=path.risk_free, **annual),
         "sortino": measures.sortino_ratio(path.returns, **annual),
         "calmar": measures.calmar_ratio(path.returns, **annual),
-        "drawdown": max(float(measures.max_drawdown(path.returns)), 0.0),  # and no -0
+        "drawdown": measures.max_drawdown(path.returns),
         "value_at_risk": measures.value_at_risk(path.returns),
         "conditional_value_at_risk": measures.conditional_value_at_risk(path.returns),
         "turnover": path.turnover.mean() * periods_per_year,

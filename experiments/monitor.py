@@ -92,10 +92,14 @@ class Span:
     known_end: pd.Timestamp
     first: pd.Timestamp
 
+    @property
+    def train_row(self) -> int:
+        """Row of the first day of training in `known`."""
+        return int(self.known.dates.searchsorted(self.train_start))
+
     def train(self) -> Market:
         """Rows of training."""
-        first = int(self.known.dates.searchsorted(self.train_start))
-        return self.known[first : self.known.index(self.train_end) + 1]
+        return self.known[self.train_row : self.known.index(self.train_end) + 1]
 
     def new_rows(self) -> slice:
         """Rows of the new days in `market`."""
@@ -261,8 +265,7 @@ def paths(agent: Agent, task: Task, span: Span) -> tuple[pd.DataFrame, pd.DataFr
 
 def _first(agent: Agent, task: Task, span: Span) -> int:
     """Row of the first decision of the past: the first of training that has its history."""
-    first = int(span.known.dates.searchsorted(span.train_start))
-    return first + agent.lookback - 1 + task.decision_lag
+    return span.train_row + agent.lookback - 1 + task.decision_lag
 
 
 def _days(path: Rollout) -> pd.DataFrame:

@@ -110,8 +110,13 @@ def first_row(market: Market | Guard, split: SplitConfig) -> int:
     """Row of the first day of training."""
     if split.train_start is None:
         return 0
-    row = market.index(split.train_start)
-    return row if market.dates[row] >= pd.Timestamp(split.train_start) else row + 1
+    return row_from(market, split.train_start)
+
+
+def row_from(market: Market | Guard, date: str) -> int:
+    """Row of a date, or of the first day after it where the market has no such day."""
+    row = market.index(date)
+    return row if market.dates[row] >= pd.Timestamp(date) else row + 1
 
 
 def check_folders(config: Common) -> None:

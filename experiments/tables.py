@@ -106,7 +106,7 @@ def print_market(market: Market) -> None:
         figures = (
             measures.annualised_return(returns, periods_per_year=per_year),
             measures.annualised_volatility(returns, periods_per_year=per_year),
-            max(0.0, measures.max_drawdown(returns)),
+            measures.max_drawdown(returns),
         )
         name = Text(asset), Text(market.sectors.get(asset, ""))
         table.add_row(*name, *(f"{x:.1%}" if math.isfinite(x) else "n/a" for x in figures))

@@ -21,8 +21,7 @@ class TuneConfig(Common):
 
     Attributes:
         trials: How many settings to try in all, those of earlier calls and of other machines
-            included. The first is the agent as it is, where the
-            space holds its settings.
+            included. The first is the agent as it is, where the space holds its settings.
         seeds: How many seeds to try each with (0, 1, ...), or a list of them; its score is their
             mean.
         space: Range or choices of each setting to try, such as --space.learning_rate

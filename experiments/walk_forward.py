@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from agents.base import Agent, Task
 from agents.rollout import roll
@@ -41,6 +40,7 @@ from experiments.plan import (
     read_market,
     resolved_agent,
     resolved_data,
+    row_from,
     try_out,
 )
 from experiments.reuse import changes, foreign_code
@@ -142,8 +142,7 @@ def first_test(walk: WalkConfig, market: Market) -> int:
     """Row of the first test day."""
     if walk.start is None:
         return max(1, round(FRACTIONS[0] * market.n_periods))
-    row = market.index(walk.start)
-    return row if market.dates[row] >= pd.Timestamp(walk.start) else row + 1
+    return row_from(market, walk.start)
 
 
 def _check_room(walk: WalkConfig, market: Market, first: int) -> None:

@@ -22,7 +22,7 @@ def drawdowns(returns: Array) -> Array:
 def max_drawdown(returns: Array) -> Array:
     """Largest drawdown: the worst loss from an earlier peak, the starting value included."""
     xp, fall = read(drawdowns(returns))
-    return xp.max(fall, axis=0)
+    return xp.max(fall, axis=0) + 0.0  # where nothing falls 0, not -0
 
 
 def max_drawdown_duration(returns: Array) -> Array:

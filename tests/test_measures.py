@@ -72,6 +72,7 @@ def test_hand_computed():
 def test_drawdown_counts_the_start_and_is_compounded():
     np.testing.assert_allclose(m.drawdowns([-0.5, 0.5, 1.0]), [0.5, 0.25, 0.0], atol=1e-15)
     assert m.max_drawdown([-0.2]) == pytest.approx(0.2)
+    assert math.copysign(1.0, float(m.max_drawdown([0.1, 0.2]))) == 1.0  # 0 and not -0
     assert m.max_drawdown([-0.5, 0.5, -0.5]) == pytest.approx(1 - 0.375)
     assert m.max_drawdown([0.1, 0.2]) == 0.0
 
